@@ -1,0 +1,29 @@
+"""Errors that a user can act on.
+
+Every one carries a single line that says what is wrong and what to do; the command line prints that line and exits
+with code 2. Anything else that escapes is a defect of this package.
+"""
+
+
+class InstructX2XError(Exception):
+    """Base of every error that is the input's, not the program's."""
+
+
+class InputError(InstructX2XError):
+    """An image, mask or table that cannot be used as it is."""
+
+
+class InstructionError(InstructX2XError):
+    """An instruction that cannot be understood, or contradicts itself."""
+
+
+class AnatomyError(InstructX2XError):
+    """No pseudo mask exists for what was asked."""
+
+
+class ModelError(InstructX2XError):
+    """A model that cannot be found, or is not an InstructPix2Pix model."""
+
+
+class OutputError(InstructX2XError):
+    """A place that cannot be written to, or that holds an earlier result."""
