@@ -1,0 +1,256 @@
+"""DICOM: uncompressed single-frame CR and DX images, and the derived copy that carries an edit."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom import uid
+from pydicom.filereader import read_dataset
+
+from ..errors import InputError
+from . import tables
+from .radiograph import Radiograph, check_size, count_values, label
+
+PREAMBLE = bytes(128) + b"DICM"
+MODALITIES = {"CR": uid.ComputedRadiographyImageStorage, "DX": uid.DigitalXRayImageStorageForPresentation}
+# What an edit makes untrue: thumbnails, statistics of the pixels, signatures over them.
+STALE = (
+    "IconImageSequence",
+    "SmallestImagePixelValue",
+    "LargestImagePixelValue",
+    "SmallestPixelValueInSeries",
+    "LargestPixelValueInSeries",
+    "MACParametersSequence",
+    "DigitalSignaturesSequence",
+)
+
+
+def looks_like_dicom(data: bytes) -> bool:
+    """A preamble, or, for files without one, a first element of group 2 or 8."""
+    return data[128:132] == b"DICM" or data[:2] in (b"\x02\x00", b"\x08\x00")
+
+
+def read(data: bytes, path: Path | None) -> Radiograph:
+    """Radiograph of a DICOM file's bytes.
+
+    Raises:
+        InputError: anything but an uncompressed, single-frame, monochrome CR or DX image with a monotone
+            display. A damaged file can raise other exceptions as well; `reading.read` reports them.
+    """
+    dataset = _parse(data)
+    pixels = _pixels(dataset)
+    bits = int(dataset.BitsStored)
+    values = tables.storable(bits, signed=dataset.PixelRepresentation == 1)
+    first = int(values[0])
+    padding = _padding(dataset, first, int(values[-1]))
+    counts = count_values(pixels, first, len(values))
+    if padding:
+        counts[max(0, padding[0] - first) : max(0, padding[1] - first + 1)] = 0
+    if np.count_nonzero(counts) < 2:
+        raise InputError("no contrast: every pixel has the same value")
+    table = _table(dataset, values, counts)
+    if np.ptp(table[counts > 0]) == 0:
+        raise InputError("no contrast: the VOI window shows every pixel alike; correct or remove it")
+    lossy = dataset.get("LossyImageCompression") == "01"
+    del dataset.PixelData
+    return Radiograph(pixels, table, first, bits, "dicom", lossy, dataset, path, padding)
+
+
+def derived(radiograph: Radiograph, text: Mapping[str, str]) -> pydicom.Dataset:
+    """A data set to write: the source's header, the present pixels, the marks of a synthetic derived image.
+
+    The new instance and series UIDs are computed from the source's, the pixels and the text, so the same edit
+    always gives the same file, and two edits never share an identity.
+
+    Args:
+        radiograph: read from DICOM.
+        text: what DerivationDescription tells, as "key: value; ..." (1,024 ASCII characters at most).
+    """
+    dataset = copy.deepcopy(radiograph.dataset)
+    for keyword in STALE:
+        if keyword in dataset:
+            del dataset[keyword]
+    source = (dataset.get("SOPInstanceUID", ""), dataset.get("SeriesInstanceUID", ""))
+    story = "; ".join(f"{key}: {value}" for key, value in text.items())
+    entropy = [*map(str, source), hashlib.sha256(radiograph.pixels.tobytes()).hexdigest(), story]
+
+    if "SOPClassUID" not in dataset:
+        dataset.SOPClassUID = MODALITIES[dataset.Modality]
+    if source[0]:
+        reference = pydicom.Dataset()
+        reference.ReferencedSOPClassUID = dataset.SOPClassUID
+        reference.ReferencedSOPInstanceUID = source[0]
+        dataset.SourceImageSequence = [reference]
+    dataset.SOPInstanceUID = uid.generate_uid(entropy_srcs=["instance", *entropy])
+    dataset.SeriesInstanceUID = uid.generate_uid(entropy_srcs=["series", *entropy])
+    dataset.ImageType = ["DERIVED", "SECONDARY", *_listed(dataset.get("ImageType"))[2:]]
+    dataset.SyntheticData = "YES"
+    dataset.SeriesDescription = f"SYNTHETIC {dataset.get('SeriesDescription') or ''}".strip()[:64]
+    # ASCII, because the source's character set may not hold what the user typed.
+    dataset.DerivationDescription = story.encode("ascii", "replace").decode()[:1024]
+
+    body = radiograph.pixels.astype(radiograph.pixels.dtype.newbyteorder("<")).tobytes()
+    dataset.add_new("PixelData", "OB" if dataset.BitsAllocated == 8 else "OW", body + bytes(len(body) % 2))
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    return dataset
+
+
+def _listed(value) -> list:
+    """A DICOM value of any multiplicity as a list: nothing, one or several."""
+    if value is None or value == "":
+        return []
+    return list(value) if isinstance(value, (list, tuple, pydicom.multival.MultiValue)) else [value]
+
+
+def _parse(data: bytes) -> pydicom.Dataset:
+    """The data set of an uncompressed file; its file meta always names the transfer syntax."""
+    if data[128:132] != b"DICM":
+        data = PREAMBLE + data
+    # The transfer syntax is judged first: a deflated data set could unpack to any size.
+    stream = BytesIO(data)
+    stream.seek(len(PREAMBLE))
+    meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+    syntax = meta.get("TransferSyntaxUID")
+    if syntax is not None and syntax not in (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian):
+        name = label(uid.UID(str(syntax)).name)
+        raise InputError(
+            f"transfer syntax {name} is not uncompressed little endian; convert it first, "
+            "for example with 'gdcmconv --raw IN OUT'"
+        )
+    dataset = pydicom.dcmread(BytesIO(data), force=True)
+    if syntax is None:
+        implicit, little = dataset.original_encoding
+        if not little:
+            raise InputError("big-endian DICOM; convert it to little endian first")
+        syntax = uid.ImplicitVRLittleEndian if implicit else uid.ExplicitVRLittleEndian
+        dataset.file_meta.TransferSyntaxUID = syntax
+    return dataset
+
+
+def _pixels(dataset: pydicom.Dataset) -> np.ndarray:
+    """Check that this is an image we can edit, and return its (H, W) stored values."""
+    modality = dataset.get("Modality")
+    if not modality:
+        raise InputError("the DICOM file names no Modality; only CR and DX are known to be radiographs")
+    if modality not in MODALITIES:
+        raise InputError(f"modality {str(modality)[:16]!r} is not a projection radiograph; use CR or DX")
+    if "PixelData" not in dataset:
+        raise InputError("the DICOM file holds no pixel data, or is cut short before it")
+    for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpretation"):
+        if dataset.get(keyword) in (None, ""):
+            raise InputError(f"the DICOM file names no {keyword}, so its pixels cannot be read")
+    if int(dataset.get("NumberOfFrames") or 1) != 1:
+        raise InputError(f"{int(dataset.NumberOfFrames)} frames in one file; save the one to edit by itself")
+    photometric = str(dataset.PhotometricInterpretation)
+    if photometric not in ("MONOCHROME1", "MONOCHROME2") or int(dataset.get("SamplesPerPixel") or 1) != 1:
+        raise InputError(f"colour DICOM ({photometric[:16]!r}); convert to MONOCHROME2 first")
+    height, width = int(dataset.Rows), int(dataset.Columns)
+    check_size(height, width)
+    allocated, bits = int(dataset.BitsAllocated), int(dataset.BitsStored)
+    signed = int(dataset.get("PixelRepresentation") or 0)
+    high = int(dataset.get("HighBit", bits - 1))
+    if allocated not in (8, 16) or not 8 <= bits <= allocated or high != bits - 1 or signed not in (0, 1):
+        raise InputError(f"{bits} bits stored of {allocated}, high bit {high}; only 8 to 16 bits can be used")
+    dataset.PixelRepresentation = signed
+    _check_orientation(dataset)
+
+    if dataset["PixelData"].is_undefined_length:
+        raise InputError("encapsulated pixel data, against the transfer syntax; rewrite the file first")
+    needed = height * width * allocated // 8
+    if len(dataset.PixelData) < needed:
+        raise InputError(f"pixel data cut short: {len(dataset.PixelData)} of {needed} bytes")
+    dtype = np.dtype(f"<{'i' if signed else 'u'}{allocated // 8}")
+    pixels = np.frombuffer(dataset.PixelData, dtype, count=height * width).reshape(height, width)
+    pixels = pixels.astype(dtype.newbyteorder("="))
+    unused = allocated - bits
+    if signed:
+        # The standard leaves the bits above the sign bit open; extend the sign over them.
+        return (pixels << unused) >> unused
+    if unused and pixels.max() >> bits:
+        raise InputError(f"pixel values beyond the {bits} bits stored; correct BitsStored or drop overlays")
+    return pixels
+
+
+def _check_orientation(dataset: pydicom.Dataset) -> None:
+    """Refuse a declared mirror or upside-down image: 'left' would edit the patient's right."""
+    directions = [str(part) for part in _listed(dataset.get("PatientOrientation"))]
+    if len(directions) == 2 and (directions[0].startswith("R") or directions[1].startswith("H")):
+        raise InputError(
+            "PatientOrientation says the image is mirrored or upside down; store it with the patient's left "
+            "on the right, head up (L\\F), or correct the tag"
+        )
+
+
+def _padding(dataset: pydicom.Dataset, first: int, last: int) -> tuple[int, int] | None:
+    """PixelPaddingValue to PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2), in either order."""
+    value = dataset.get("PixelPaddingValue")
+    if value is None:
+        return None
+    limit = dataset.get("PixelPaddingRangeLimit")
+    ends = [int(value), int(value if limit is None else limit)]
+    # Some writers encode a negative padding value as unsigned.
+    low, high = sorted(end - 65536 if first < 0 and end > last else end for end in ends)
+    return low, high
+
+
+def _lut(item: pydicom.Dataset, values: np.ndarray) -> tuple[np.ndarray, int]:
+    """Apply the first LUT of a sequence: the (n,) entries, and the full scale that their bits allow."""
+    size, first, bits = (int(part) for part in item.LUTDescriptor)
+    size = size & 0xFFFF or 0x10000
+    first &= 0xFFFF
+    # The first mapped value has the sign of what is mapped, whatever VR it was written with.
+    if first > 0x7FFF and values.min() < 0:
+        first -= 0x10000
+    data = item.LUTData
+    if isinstance(data, bytes):
+        entries = np.frombuffer(data, "<u2" if len(data) >= 2 * size else np.uint8)[:size].astype(np.int64)
+    else:
+        entries = np.asarray(_listed(data), dtype=np.int64)[:size] & 0xFFFF
+    if len(entries) < size:
+        raise InputError(f"a lookup table is cut short: {len(entries)} of {size} entries")
+    # A table that needs more bits than it declares is believed.
+    scale = (1 << max(bits, int(entries.max()).bit_length())) - 1
+    return tables.lookup(values, first, entries), scale
+
+
+def _table(dataset: pydicom.Dataset, values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Brightness of every storable value: modality LUT or rescale, VOI LUT or first window, MONOCHROME1.
+
+    An image without either is shown like one of the other formats (`radiograph.from_file_values`).
+    """
+    if dataset.get("ModalityLUTSequence"):
+        values, _ = _lut(dataset.ModalityLUTSequence[0], values)
+    else:
+        slope, intercept = (_number(dataset, key) for key in ("RescaleSlope", "RescaleIntercept"))
+        values = values * (1.0 if slope is None else slope) + (intercept or 0.0)
+        if not np.isfinite(values).all() or values[0] == values[-1]:
+            raise InputError("RescaleSlope or RescaleIntercept is unusable; correct or remove them")
+
+    center, width = (_number(dataset, key) for key in ("WindowCenter", "WindowWidth"))
+    if dataset.get("VOILUTSequence"):
+        entries, scale = _lut(dataset.VOILUTSequence[0], values)
+        table = entries / scale
+    elif center is not None and width is not None:
+        table = tables.window(values, center, width, str(dataset.get("VOILUTFunction") or "LINEAR").upper())
+    else:
+        whole = dataset.BitsStored == 8
+        low, high = (values.min(), values.max()) if whole else tables.robust_range(values, counts)
+        if low == high:
+            raise InputError("no contrast: the modality LUT maps every pixel to one value")
+        table = tables.ramp(values, low, high)
+    if not tables.is_monotone(table):
+        raise InputError("the lookup table rises and falls, so no edit can be stored; remove the LUT")
+    return 1 - table if dataset.PhotometricInterpretation == "MONOCHROME1" else table
+
+
+def _number(dataset: pydicom.Dataset, keyword: str) -> float | None:
+    """The first value of a numeric element, or None where it is absent or empty."""
+    listed = _listed(dataset.get(keyword))
+    return float(listed[0]) if listed else None

@@ -1,0 +1,151 @@
+"""The radiograph: stored pixels, and how each stored value is displayed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+
+from ..errors import InputError
+from . import tables
+
+MIN_SIDE = 32
+MAX_PIXELS = 100_000_000
+
+
+def check_size(height: int, width: int) -> None:
+    """Refuse what is no radiograph or would exhaust the memory; asked with the header's size, undecoded.
+
+    Raises:
+        InputError: a side under 32 px, or more than 100 megapixels.
+    """
+    if min(height, width) < MIN_SIDE:
+        raise InputError(f"{width} x {height} pixels is too small; a radiograph needs {MIN_SIDE} a side")
+    if height * width > MAX_PIXELS:
+        raise InputError(f"{width} x {height} pixels is more than 100 megapixels; scale the image down first")
+
+
+def label(path: str | os.PathLike) -> str:
+    """The path as one printable line, for messages; file names may hold anything."""
+    return str(path) if str(path).isprintable() else repr(str(path))
+
+
+def count_values(pixels: np.ndarray, first: int, size: int) -> np.ndarray:
+    """How many pixels hold each of the stored values first .. first + size - 1: (size,) int64."""
+    return np.bincount(pixels.ravel().astype(np.intp) - first, minlength=size)
+
+
+@dataclass(frozen=True, eq=False)
+class Radiograph:
+    """One gray image as its file stores it.
+
+    Attributes:
+        pixels: (H, W) stored values in the source's dtype: uint8, uint16, int16 (int8 from signed 8-bit
+            DICOM).
+        table: (2**bits,) float64 in [0, 1]: brightness (0 black, 1 white) of the stored value `first + i`.
+            Monotone; falling for MONOCHROME1 and WhiteIsZero. Holds rescale, VOI window or LUT, and
+            inversion.
+        first: the stored value of table[0]; the table covers all that `bits` can store.
+        bits: bits stored of each pixel.
+        format: "png", "tiff", "jpeg" or "dicom".
+        lossy: the source was compressed with loss.
+        dataset: the header of a DICOM source, without its pixel data (that is in `pixels`).
+        path: the source file, if there is one.
+        padding: lowest and highest stored value that mark padding (DICOM), both inclusive: displayed black
+            whatever the table says, never edited, and never the result of an edit.
+    """
+
+    pixels: np.ndarray
+    table: np.ndarray
+    first: int
+    bits: int
+    format: str
+    lossy: bool = False
+    dataset: pydicom.Dataset | None = None
+    path: Path | None = None
+    padding: tuple[int, int] | None = None
+
+    @property
+    def inverted(self) -> bool:
+        """Whether low stored values are bright (MONOCHROME1, WhiteIsZero)."""
+        return bool(self.table[0] > self.table[-1])
+
+    def _is_padding(self) -> np.ndarray:
+        """(n,) bool over the table's entries."""
+        low, high = self.padding or (1, 0)
+        values = self.first + np.arange(len(self.table))
+        return (low <= values) & (values <= high)
+
+    def _entries(self, pixels: np.ndarray) -> np.ndarray:
+        return pixels.astype(np.intp) - self.first
+
+    def display(self) -> np.ndarray:
+        """Brightness of every pixel: (H, W) float32 in [0, 1], padding 0."""
+        shown = np.where(self._is_padding(), 0, self.table).astype(np.float32)
+        return np.take(shown, self._entries(self.pixels))
+
+    def with_display(self, display: np.ndarray, where: np.ndarray) -> Radiograph:
+        """The same radiograph with the brightness `display` inside `where`.
+
+        Each pixel takes the stored value whose brightness is nearest to the wanted one. Where several stored
+        values look the same, it takes the one nearest to its present value; so a pixel that should look as it
+        does keeps its stored value, also on a plateau of the table, and `r.with_display(r.display(), all)` is
+        `r`.
+
+        Args:
+            display: (H, W) brightness in [0, 1]; what lies outside goes to the darkest or brightest stored
+                value.
+            where: (H, W) bool. Outside it, and on padding, every pixel stays bit-identical.
+
+        Raises:
+            ValueError: other shapes, or brightness that is not finite inside `where`.
+        """
+        if display.shape != self.pixels.shape or where.shape != self.pixels.shape or where.dtype != bool:
+            raise ValueError("display and where (bool) must have the radiograph's height x width")
+        padding = self._is_padding()
+        entries = np.flatnonzero(~padding)
+        # In float32, as display() shows it: two entries that it cannot tell apart are one plateau.
+        shown = self.table.astype(np.float32)[entries]
+        levels, start, length = np.unique(shown, return_index=True, return_counts=True)
+        lowest, highest = entries[start], entries[start + length - 1]
+        middles = (levels[1:].astype(np.float64) + levels[:-1]) / 2
+
+        if padding.any():
+            where = where & ~padding[self._entries(self.pixels)]
+        wanted = np.asarray(display[where], dtype=np.float32)
+        if not np.isfinite(wanted).all():
+            raise ValueError("display holds values that are not finite")
+        nearest = np.searchsorted(middles, wanted)
+        entry = np.clip(self._entries(self.pixels[where]), lowest[nearest], highest[nearest])
+        pixels = self.pixels.copy()
+        pixels[where] = (entry + self.first).astype(pixels.dtype)
+        return replace(self, pixels=pixels)
+
+
+def from_file_values(
+    pixels: np.ndarray,
+    *,
+    bits: int,
+    format: str,
+    inverted: bool = False,
+    lossy: bool = False,
+    path: Path | None = None,
+) -> Radiograph:
+    """Radiograph of stored values that come without a display window.
+
+    8-bit values are brightness / 255; deeper ones are shown through `tables.robust_range`.
+
+    Raises:
+        InputError: all pixels are equal.
+    """
+    values = tables.storable(bits, signed=bool(np.iinfo(pixels.dtype).min))
+    first = int(values[0])
+    counts = count_values(pixels, first, len(values))
+    if np.count_nonzero(counts) < 2:
+        raise InputError("no contrast: every pixel has the same value")
+    low, high = (values[0], values[-1]) if bits <= 8 else tables.robust_range(values, counts)
+    table = tables.ramp(values, low, high)
+    return Radiograph(pixels, 1 - table if inverted else table, first, bits, format, lossy, path=path)

@@ -1,0 +1,114 @@
+"""Files out: whole or not at all, in the source's format and depth, with the caller's words on them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image, PngImagePlugin
+
+from ..errors import OutputError
+from . import dicom
+from .radiograph import Radiograph, label
+
+
+def edited_suffix(radiograph: Radiograph) -> str:
+    """Suffix of the lossless file an edit goes to: ".png", ".tiff" or ".dcm"; ".png" for lossy sources."""
+    if radiograph.lossy:
+        return ".png"
+    return {"png": ".png", "tiff": ".tiff", "jpeg": ".png", "dicom": ".dcm"}[radiograph.format]
+
+
+def write(radiograph: Radiograph, path: str | os.PathLike, *, text: Mapping[str, str]) -> None:
+    """Write a radiograph without loss; the suffix chooses the format.
+
+    `.tif` and `.tiff` keep the stored values and WhiteIsZero; `.dcm`, for DICOM sources, keeps the pixel
+    format and makes a derived instance; `.png` keeps unsigned values as they are. PNG knows neither negative
+    values nor WhiteIsZero: there the values are shifted or mirrored, and the entry "Stored value" says how to
+        take them back.
+
+    Args:
+        radiograph: what to write.
+        path: the new file; an existing one is replaced in one step.
+        text: entries of the PNG (tEXt), or of the TIFF's or DICOM file's description.
+
+    Raises:
+        OutputError: a suffix that cannot hold it, or a place that cannot be written to. Nothing is left
+            behind.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".png":
+        last = radiograph.first + len(radiograph.table) - 1
+        pixels = radiograph.pixels
+        if radiograph.inverted:
+            pixels, text = last - pixels.astype(np.int32), {**text, "Stored value": f"{last} - PNG value"}
+        elif radiograph.first:
+            pixels = pixels.astype(np.int32) - radiograph.first
+            text = {**text, "Stored value": f"PNG value - {-radiograph.first}"}
+        write_png(pixels.astype(np.uint8 if radiograph.pixels.itemsize == 1 else np.uint16), path, text=text)
+    elif suffix in (".tif", ".tiff"):
+        tags = {
+            "photometric": "miniswhite" if radiograph.inverted else "minisblack",
+            "description": "\n".join(f"{key}: {value}" for key, value in text.items()).encode(),
+            "software": "InstructX2X",
+            "metadata": None,
+        }
+        atomic_write(path, lambda file: tifffile.imwrite(file, radiograph.pixels, **tags))
+    elif suffix == ".dcm" and radiograph.dataset is not None:
+        dataset = dicom.derived(radiograph, text)
+        with warnings.catch_warnings():
+            # Oddities of the source's header are kept, not judged.
+            warnings.simplefilter("ignore")
+            atomic_write(path, lambda file: dataset.save_as(file, enforce_file_format=True))
+    elif suffix == ".dcm":
+        source = radiograph.format.upper()
+        raise OutputError(f"{label(path)}: a {source} source has no DICOM header; write .png or .tiff")
+    else:
+        raise OutputError(f"{label(path)}: a radiograph is written as .png, .tiff or (from DICOM) .dcm")
+
+
+def write_png(array: np.ndarray, path: str | os.PathLike, *, text: Mapping[str, str]) -> None:
+    """Write a PNG: (H, W) uint8 or uint16 gray, or (H, W, 3) uint8 colour, with text entries. Atomic.
+
+    Raises:
+        OutputError: a place that cannot be written to.
+    """
+    info = PngImagePlugin.PngInfo()
+    for key, value in text.items():
+        info.add_text(key, str(value))
+    image = Image.fromarray(np.ascontiguousarray(array))
+    atomic_write(path, lambda file: image.save(file, "PNG", pnginfo=info))
+
+
+def atomic_write(path: str | os.PathLike, writer: Callable[[Path], object]) -> None:
+    """Let `writer` fill a temporary file beside `path`, then put it in place in one step.
+
+    The temporary name keeps the suffix, because some writers append a missing one. Whatever goes wrong, the
+    temporary file is removed and `path` is as it was.
+
+    Raises:
+        OutputError: the system refused (no such folder, no permission, disk full). Other errors of `writer`
+            pass.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
+    try:
+        try:
+            writer(temporary)
+            os.replace(temporary, path)
+        except BaseException:
+            # missing_ok and the suppressed OSError: the first error is the one to report.
+            try:
+                temporary.unlink(missing_ok=True)
+            except OSError:
+                pass
+            raise
+    except OSError as error:
+        reason = error.strerror or "the system refused"
+        raise OutputError(f"{label(path)}: cannot be written ({reason}); choose another folder") from error
