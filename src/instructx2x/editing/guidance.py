@@ -1,0 +1,92 @@
+"""Guidance map and masks (method section 3, step 3; section 4, row 11).
+
+`G = M_pseudo * R` and `M = G >= tau` are decided once, at the source's size. The mask of the latents is
+derived from that decision, so that the two can not disagree.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from instructx2x.imaging.geometry import Frame
+
+
+def guidance_map(pseudo_mask: np.ndarray, relevance: np.ndarray) -> np.ndarray:
+    """G = M_pseudo * R, both (H, W) in [0, 1] -> (H, W) float32 in [0, 1]."""
+    return np.clip(pseudo_mask * relevance, 0, 1, dtype=np.float32)
+
+
+def content_cells(frame: Frame, cells: int) -> np.ndarray:
+    """(cells, cells) bool: the latent cells that hold any of the image, and not only padding."""
+    return any_in_cells(np.ones((frame.source_height, frame.source_width), bool), frame, cells)
+
+
+def any_in_cells(mask: np.ndarray, frame: Frame, cells: int) -> np.ndarray:
+    """Max-pool a mask on the source into the latents' cells.
+
+    Args:
+        mask: (H, W) bool at the source's size.
+        frame: how the source lies in the model's square.
+        cells: latent cells along each side of the square.
+
+    Returns:
+        (cells, cells) bool: a cell is set when any pixel it touches is.
+    """
+    top, bottom, left, right = frame.content
+    rows = _spans(cells, frame.size, top, bottom, mask.shape[0])
+    columns = _spans(cells, frame.size, left, right, mask.shape[1])
+    by_row = np.stack([mask[span].any(axis=0) for span in rows])
+    return np.stack([by_row[:, span].any(axis=1) for span in columns], axis=1)
+
+
+def _spans(cells: int, size: int, start: int, stop: int, length: int) -> list[slice]:
+    """For every cell along one axis, the source pixels it touches; none in the padding."""
+    edges = (np.arange(cells + 1) * (size / cells) - start) * (length / (stop - start))
+    first = np.clip(np.floor(edges[:-1]), 0, length).astype(int)
+    last = np.clip(np.ceil(edges[1:]), 0, length).astype(int)
+    return [slice(a, b) for a, b in zip(first, last, strict=True)]
+
+
+def latent_mask(mask: np.ndarray, frame: Frame, cells: int) -> np.ndarray:
+    """The cells the sampler may change: those `mask` touches and their neighbours, but never pure padding.
+
+    The one cell around is room for the decoder, whose every pixel depends on the neighbouring cells too.
+
+    Args:
+        mask: (H, W) bool at the source's size.
+
+    Returns:
+        (cells, cells) bool.
+    """
+    grown = ndimage.binary_dilation(any_in_cells(mask, frame, cells), structure=np.ones((3, 3), bool))
+    return grown & content_cells(frame, cells)
+
+
+def feather(mask: np.ndarray, width: float) -> np.ndarray:
+    """Soften a mask inwards: 0 exactly outside, rising smoothly to 1 at `width` pixels from the edge.
+
+    The image's own border is no edge: what is beyond it is not seen.
+
+    Args:
+        mask: (H, W) bool.
+        width: pixels.
+
+    Returns:
+        (H, W) float32 in [0, 1], above 0 exactly where `mask` is set.
+    """
+    soft = np.zeros(mask.shape, np.float32)
+    if not mask.any():
+        return soft
+    # Only the mask's bounding box, and the ring of pixels around it, has to be measured.
+    box = tuple(
+        slice(max(span.start - 1, 0), span.stop + 1)
+        for span in ndimage.find_objects(mask.astype(np.uint8))[0]
+    )
+    inner = mask[box]
+    if inner.all():
+        soft[box] = 1
+        return soft
+    ramp = np.minimum(ndimage.distance_transform_edt(inner).astype(np.float32) / max(width, 1.0), 1)
+    soft[box] = ramp * ramp * (3 - 2 * ramp)
+    return soft

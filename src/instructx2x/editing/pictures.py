@@ -1,0 +1,103 @@
+"""Pictures for people: the guidance map on the input, and input and edit side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from instructx2x.imaging.geometry import resize
+
+# Longest side of a picture, in pixels. The full resolution is in the maps and the edited file.
+OVERLAY_SIDE, PANEL_SIDE = 2048, 640
+
+RED, BLUE = np.array([1.0, 0.1, 0.1], np.float32), np.array([0.35, 0.6, 1.0], np.float32)
+NOTICE = "SYNTHETIC - research only"
+
+
+def _fit(height: int, width: int, side: int) -> tuple[int, int]:
+    scale = min(1.0, side / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _outline(region: np.ndarray) -> np.ndarray:
+    return region & ~ndimage.binary_erosion(region, border_value=1)
+
+
+def _bytes(image: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def overlay(
+    display: np.ndarray, guidance: np.ndarray, mask: np.ndarray, pseudo_mask: np.ndarray
+) -> np.ndarray:
+    """The guidance map as a red veil on the input.
+
+    The input keeps its own brightness. The guidance is drawn on its own scale, 0 to 1, so that two pictures
+    can be compared. Outlines show the mask (red) and where the pseudo mask lets the paper's
+    threshold of 0.1 be reached at all (blue), so that a picture where nothing is to be edited still says where it looked.
+
+    Args:
+        display: (H, W) brightness in [0, 1].
+        guidance, pseudo_mask: (H, W) in [0, 1].
+        mask: (H, W) bool.
+
+    Returns:
+        (h, w, 3) uint8, shrunk to a longest side of OVERLAY_SIDE pixels.
+    """
+    height, width = _fit(*display.shape, OVERLAY_SIDE)
+    gray, veil, region, allowed = (
+        resize(array, height, width)[..., None] for array in (display, guidance, mask, pseudo_mask)
+    )
+    veil = 0.7 * np.clip(veil, 0, 1)
+    picture = np.clip(gray, 0, 1) * (1 - veil) + RED * veil
+    picture[_outline(allowed[..., 0] >= 0.1)] = BLUE
+    picture[_outline(region[..., 0] >= 0.5)] = RED
+    return _bytes(picture)
+
+
+def difference(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, float]:
+    """Signed change: brighter is red, darker is blue, unchanged is black.
+
+    Args:
+        before, after: (H, W) brightness in [0, 1].
+
+    Returns:
+        (H, W, 3) float32 in [0, 1], and the change that has full colour: the largest, but at least 0.05.
+    """
+    change = after - before
+    scale = max(float(np.abs(change).max()), 0.05)
+    strength = (np.abs(change) / scale)[..., None]
+    return np.where(change[..., None] > 0, RED, BLUE) * strength, scale
+
+
+def comparison(before: np.ndarray, after: np.ndarray, guidance: np.ndarray) -> np.ndarray:
+    """Four titled panels in a row: input, edited, difference, guidance map.
+
+    Args:
+        before, after: (H, W) brightness in [0, 1].
+        guidance: (h, w, 3) uint8 from `overlay`.
+
+    Returns:
+        (rows, columns, 3) uint8; the notice that the picture is synthetic is part of it.
+    """
+    height, width = _fit(*before.shape, PANEL_SIDE)
+    before, after = resize(before, height, width), resize(after, height, width)
+    change, scale = difference(before, after)
+    panels = (
+        ("input", _bytes(np.repeat(before[..., None], 3, axis=2))),
+        ("edited", _bytes(np.repeat(after[..., None], 3, axis=2))),
+        (f"difference (red +, blue -, full {scale:.2f})", _bytes(change)),
+        ("guidance map", np.asarray(Image.fromarray(guidance).resize((width, height), Image.Resampling.BOX))),
+    )
+    # The titles need some room even where the image is narrow.
+    font, title, gap = ImageFont.load_default(14), 24, 8
+    column = max(width, 240)
+    sheet = Image.new("RGB", (4 * (column + gap) + gap, height + 2 * title + gap))
+    draw = ImageDraw.Draw(sheet)
+    for number, (name, panel) in enumerate(panels):
+        left = gap + number * (column + gap)
+        draw.text((left, 4), name, fill="white", font=font)
+        sheet.paste(Image.fromarray(panel), (left + (column - width) // 2, title))
+    draw.text((gap, height + title + 8), NOTICE, fill=(255, 190, 60), font=font)
+    return np.asarray(sheet)

@@ -1,0 +1,172 @@
+"""What an edit returns, and how it is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from instructx2x.editing import pictures
+from instructx2x.errors import OutputError
+from instructx2x.imaging.radiograph import Radiograph
+from instructx2x.imaging.writing import edited_suffix, write, write_png
+
+
+@dataclass(frozen=True, eq=False)
+class Guidance:
+    """Where the model would edit, and why there.
+
+    All maps are (H, W) at the source's size.
+
+    Attributes:
+        source: the input.
+        relevance: R, float32 in [0, 1].
+        spread: standard deviation of R over its noise draws, float32; zeros when there was one draw.
+        pseudo_mask: M_pseudo, float32 in [0, 1].
+        guidance: G = M_pseudo * R, float32 in [0, 1]: the explanation.
+        mask: M = G >= tau, bool: what may change.
+        report: everything that was done, ready for JSON.
+    """
+
+    source: Radiograph
+    relevance: np.ndarray
+    spread: np.ndarray
+    pseudo_mask: np.ndarray
+    guidance: np.ndarray
+    mask: np.ndarray
+    report: dict[str, Any]
+
+    def overlay(self) -> np.ndarray:
+        """The guidance map in red on the input: (h, w, 3) uint8, see `pictures.overlay`."""
+        return pictures.overlay(self.source.display(), self.guidance, self.mask, self.pseudo_mask)
+
+    def save(self, out: str | Path, *, overwrite: bool = False, name: str | None = None) -> Path:
+        """Write everything into a folder OUT/<name>, which appears whole or not at all.
+
+        Args:
+            out: the folder for results; made when it is not there.
+            overwrite: replace an earlier result of the same name. Nothing but an earlier result is ever
+                replaced.
+            name: the source's file name without its ending, when left out.
+
+        Returns:
+            OUT/<name>.
+
+        Raises:
+            OutputError: a result is there already, or nothing can be written there.
+        """
+        name = name or (self.source.path.stem if self.source.path else "image")
+        folder = Path(out) / name
+        if folder.parent != Path(out) or name in (".", ".."):
+            raise OutputError(f"{name!r} cannot be the name of a result: it must be a plain folder name")
+        _check_free(folder, overwrite)
+        # Beside its final place, so that the last move stays within one file system.
+        partial = folder.parent / f".{uuid.uuid4().hex}.partial"
+        try:
+            partial.mkdir(parents=True)
+            self._write(partial)
+            _move(partial, folder, overwrite)
+        except OSError as error:
+            raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return folder
+
+    def _text(self) -> dict[str, str]:
+        """What every picture carries in its file."""
+        return {
+            "Synthetic": "yes",
+            "Instruction": self.report["instruction"]["text"],
+            "Model": f"{self.report['model']['name']} sha256:{self.report['model']['sha256']}",
+            "Seed": str(self.report["seed"]),
+        }
+
+    def _maps(self) -> dict[str, np.ndarray]:
+        return {
+            "relevance": self.relevance,
+            "relevance_spread": self.spread,
+            "pseudo_mask": self.pseudo_mask,
+            "guidance": self.guidance,
+            "mask": self.mask,
+        }
+
+    def _write(self, folder: Path) -> None:
+        write_png(self.overlay(), folder / "guidance_map.png", text=self._text())
+        np.savez_compressed(folder / "maps.npz", **self._maps())
+        report = json.dumps(self.report, indent=2, ensure_ascii=False, allow_nan=False)
+        (folder / "report.json").write_text(report + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True, eq=False)
+class Result(Guidance):
+    """An edit.
+
+    Attributes:
+        image: the edited radiograph, of the source's size, dtype and depth; equal to it outside `mask`, bit
+            for bit.
+        latents: (1, c, h, w) float32 on the CPU: the final scaled latents, before decoding.
+        samples: the edited radiographs of all seeds asked for; the first is `image`.
+        sample_spread: (H, W) float32, standard deviation of the samples' brightness; None for a single one.
+    """
+
+    image: Radiograph
+    latents: torch.Tensor
+    samples: tuple[Radiograph, ...]
+    sample_spread: np.ndarray | None
+
+    def comparison(self) -> np.ndarray:
+        """Input, edited, difference and guidance map: (h, w, 3) uint8, see `pictures.comparison`."""
+        return pictures.comparison(self.source.display(), self.image.display(), self.overlay())
+
+    def _maps(self) -> dict[str, np.ndarray]:
+        spread = {} if self.sample_spread is None else {"sample_spread": self.sample_spread}
+        return {**super()._maps(), **spread}
+
+    def _write(self, folder: Path) -> None:
+        ending = edited_suffix(self.image)
+        write(self.image, folder / f"edited{ending}", text=self._text())
+        for number, sample in enumerate(self.samples[1:], start=1):
+            seed = self.report["seed"] + number
+            write(sample, folder / f"edited_seed_{seed}{ending}", text={**self._text(), "Seed": str(seed)})
+        write_png(self.comparison(), folder / "comparison.png", text=self._text())
+        super()._write(folder)
+
+
+def _check_free(folder: Path, overwrite: bool) -> None:
+    out = folder.parent
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file: name a folder for the results")
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if not overwrite:
+        raise OutputError(f"{folder} is there already: choose another folder, or ask to overwrite it")
+    if not folder.is_dir() or folder.is_symlink() or (any(folder.iterdir()) and not _is_result(folder)):
+        raise OutputError(
+            f"{folder} is not a result of this program, so it is not overwritten: choose another folder"
+        )
+
+
+def _is_result(folder: Path) -> bool:
+    return (folder / "report.json").is_file() and (folder / "maps.npz").is_file()
+
+
+def _move(partial: Path, folder: Path, overwrite: bool) -> None:
+    """Put a finished folder in its place; an earlier result is moved away first, and back when that fails."""
+    if not (overwrite and folder.exists()):
+        os.rename(partial, folder)
+        return
+    earlier = partial.with_suffix(".earlier")
+    os.rename(folder, earlier)
+    try:
+        os.rename(partial, folder)
+    except OSError:
+        os.rename(earlier, folder)
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)
