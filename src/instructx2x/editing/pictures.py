@@ -35,7 +35,8 @@ def overlay(
 
     The input keeps its own brightness. The guidance is drawn on its own scale, 0 to 1, so that two pictures
     can be compared. Outlines show the mask (red) and where the pseudo mask lets the paper's
-    threshold of 0.1 be reached at all (blue), so that a picture where nothing is to be edited still says where it looked.
+    threshold of 0.1 be reached at all (blue), so that a picture where nothing is to be edited still says
+    where it looked.
 
     Args:
         display: (H, W) brightness in [0, 1].

@@ -187,7 +187,11 @@ def load(
 
     try:
         with _quiet():
+            # The small files first: what is wrong with them need not wait for gigabytes.
+            scheduler = _scheduler(path / "scheduler")
+            calibration = read_calibration(path / "calibration.json", scheduler.config.num_train_timesteps)
             tokenizer = CLIPTokenizerFast.from_pretrained(path / "tokenizer", local_files_only=True)
+            tokenizer("", padding="max_length", max_length=3, truncation=True)
             text_encoder, vae, unet = (
                 _network(kind, path / part).to(device=device, dtype=dtype).eval().requires_grad_(False)
                 for kind, part in (
@@ -196,18 +200,17 @@ def load(
                     (UNet2DConditionModel, "unet"),
                 )
             )
-            scheduler = _scheduler(path / "scheduler")
     except ModelError:
         raise
     except Exception as error:  # the libraries raise nearly anything for a damaged file
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ModelError(f"{model} cannot be loaded: {reason}") from error
-    if text_encoder.config.hidden_size != unet.config.cross_attention_dim:
+    told, taken = text_encoder.config.hidden_size, unet.config.cross_attention_dim
+    if told != taken or len(tokenizer) > text_encoder.config.vocab_size:
         raise ModelError(
-            f"the text encoder of {model} gives vectors of width {text_encoder.config.hidden_size}, its "
-            f"U-Net takes {unet.config.cross_attention_dim}: the folders do not belong together"
+            f"the parts of {model} do not belong together: {len(tokenizer)} tokens and vectors of width {taken} "
+            f"are asked of a text encoder with {text_encoder.config.vocab_size} and {told}"
         )
-    calibration = read_calibration(path / "calibration.json", scheduler.config.num_train_timesteps)
     return Backbone(
         tokenizer, text_encoder, vae, unet, scheduler, name=str(model), path=path, calibration=calibration
     )
