@@ -47,7 +47,9 @@ def read(path: str | os.PathLike) -> Radiograph:
         raise InputError(f"{label(path)}: {error}") from error.__cause__
     except Exception as error:
         # Decoders answer damage with exceptions of every class, RecursionError and struct.error among them.
-        raise InputError(f"{label(path)}: damaged or cut short; get an intact copy") from error
+        raise InputError(
+            f"{label(path)}: damaged, cut short or of a rare kind; get an intact copy or save it anew"
+        ) from error
 
 
 def from_array(pixels: np.ndarray, *, bits: int | None = None) -> Radiograph:
@@ -136,8 +138,11 @@ def _jpeg(data: bytes, path: Path) -> Radiograph:
 
 
 def _tiff(data: bytes, path: Path) -> Radiograph:
+    big_endian, big_tiff = data[:1] == b"M", 43 in data[2:4]
+    if big_endian and big_tiff:
+        raise InputError("a big-endian BigTIFF; save it as an ordinary TIFF")
     stream = BytesIO(data)
-    header = stream.read(16 if data[2] == 43 or data[3] == 43 else 8)
+    header = stream.read(16 if big_tiff else 8)
     tags = TiffImagePlugin.ImageFileDirectory_v2(header)
     stream.seek(tags.next)
     tags.load(stream)
@@ -156,6 +161,10 @@ def _tiff(data: bytes, path: Path) -> Radiograph:
     if depths == {16} and samples != 1:
         raise InputError("16-bit colour or transparency; convert to 16-bit grayscale first")
 
+    compression = tags.get(TiffImagePlugin.COMPRESSION, 1)
+    if big_endian and compression != 1 and 2 in kinds:
+        # Pillow would swap the bytes of these once too often.
+        raise InputError("compressed signed values in a big-endian TIFF; save it as little endian")
     stream.seek(0)
     image = TiffImagePlugin.TiffImageFile(stream)
     check_size(image.height, image.width)
@@ -165,7 +174,7 @@ def _tiff(data: bytes, path: Path) -> Radiograph:
     if white_is_zero and bits == 8:
         # Pillow has inverted 8-bit WhiteIsZero; the stored values are wanted.
         pixels = ~pixels
-    lossy = tags.get(TiffImagePlugin.COMPRESSION, 1) not in LOSSLESS_TIFF
+    lossy = compression not in LOSSLESS_TIFF
     return from_file_values(pixels, bits=bits, format="tiff", inverted=white_is_zero, lossy=lossy, path=path)
 
 
