@@ -1,0 +1,370 @@
+"""The instruction language: text to edits, and edits to canonical text.
+
+Grammar of what is read, over the terms of terms.py (articles and fillers are gone):
+
+    instruction := sentence+
+    sentence    := VERB item (AND item)* | CHANGE item scale (AND item scale)*
+    item        := place? FINDING place?
+    place       := words for level, side and zone; AND joins several ("left upper and right lower lobe")
+    scale       := FROM level TO level | TO level
+
+A sentence ends at a full stop, at the next verb, or with the text. A place belongs to the finding beside it,
+never to the rest of a list: in "left pleural effusion and edema" the edema has no side. A place behind its
+finding needs no preposition ("effusion on the left", "effusion, left").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from itertools import accumulate, groupby, product
+
+from ..errors import InstructionError
+from .edits import Edit, consistent
+from .terms import MODIFIERS, SEPARATORS, Kind, Term, shortened, terms
+from .vocabulary import FINDINGS, LEVELS, Operation
+
+
+def parse(text: str) -> tuple[Edit, ...]:
+    """Read an instruction.
+
+    Args:
+        text: up to 2,000 characters, any case, full stops optional.
+
+    Returns:
+        The edits in the order in which they are named, each once.
+
+    Raises:
+        InstructionError: when a word is not in the vocabulary, or the instruction is empty, ambiguous or
+            contradictory.
+    """
+    edits: list[Edit] = []
+    for verb, body in _sentences(terms(text)):
+        operation, direction = verb.value
+        if operation is Operation.CHANGE:
+            edits += _changes(verb.text, direction, body)
+        else:
+            edits += [
+                Edit(operation, finding, place.side, place.zone, place.level)
+                for finding, place in _items(verb.text, body)
+            ]
+    return consistent(edits)
+
+
+def render(edits: Iterable[Edit]) -> str:
+    """Write the canonical text (method section 5.3), which `parse` reads back to the same edits.
+
+    Consecutive edits that add, or that remove, share a sentence; every change of level has its own.
+
+    Raises:
+        InstructionError: when there are no edits, or they contradict each other.
+    """
+    edits = consistent(edits)
+    if not edits:
+        raise InstructionError("There is nothing to do: name at least one edit.")
+    sentences: list[str] = []
+    for operation, group in groupby(edits, key=lambda edit: edit.operation):
+        if operation is Operation.CHANGE:
+            sentences += [f"Change the level of {_phrase(edit)} {_scale(edit)}." for edit in group]
+        else:
+            phrases = [_phrase(edit, edit.level) for edit in group]
+            plural = "s" if len(phrases) > 1 else ""
+            sentences.append(f"{operation.value.capitalize()} the finding{plural} of {_listed(phrases)}.")
+    return " ".join(sentences)
+
+
+def canonical(text: str) -> str:
+    """The canonical text of an instruction: `render(parse(text))`."""
+    return render(parse(text))
+
+
+# ---- writing
+
+
+def _phrase(edit: Edit, level: str | None = None) -> str:
+    """A finding with its level and place in front: "mild left lower lobe atelectasis"."""
+    zone = edit.zone
+    # Only the right lung has a middle lobe; findings outside the lungs' tissue lie in no lobe at all.
+    lobes = ("upper", "middle", "lower") if edit.side == "right" else ("upper", "lower")
+    if FINDINGS[edit.finding].lobar and zone in lobes:
+        zone = f"{zone} lobe"
+    return " ".join(word for word in (level, edit.side, zone, edit.finding) if word)
+
+
+def _scale(edit: Edit) -> str:
+    """The levels of a change; hyphens tie a level's words where plain ones could be read in two ways."""
+    if edit.from_level is None:
+        return f"to {edit.level}"
+    plain = f"{edit.from_level} to {edit.level}"
+    ambiguous = len(_readings(plain.split(" to "))) > 1
+    return f"from {_tied(edit.from_level, edit.level) if ambiguous else plain}"
+
+
+def _listed(phrases: list[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(phrases[:-1]), phrases[-1])))
+
+
+# ---- reading
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What is said about a finding."""
+
+    level: str | None = None
+    side: str | None = None
+    zone: str | None = None
+
+    def merged(self, other: _Place) -> _Place:
+        """Both together; two different words for one thing are an error."""
+        for field in fields(self):
+            words = {getattr(self, field.name), getattr(other, field.name)} - {None}
+            if len(words) > 1:
+                both = " and ".join(sorted(words))
+                raise InstructionError(f"One finding has two {field.name}s, {both}: keep one of them.")
+        return self.filled(other)
+
+    def filled(self, other: _Place) -> _Place:
+        """This, with what it leaves open taken from the other."""
+        return _Place(self.level or other.level, self.side or other.side, self.zone or other.zone)
+
+
+def _sentences(found: list[Term]) -> list[tuple[Term, list[Term]]]:
+    """Cut at verbs and full stops: each verb with what follows it."""
+    sentences: list[tuple[Term, list[Term]]] = []
+    open_sentence = False
+    for term in found:
+        if term.kind is Kind.VERB:
+            sentences.append((term, []))
+            open_sentence = True
+        elif term.kind is Kind.STOP:
+            open_sentence = False
+        elif open_sentence:
+            sentences[-1][1].append(term)
+        elif term.kind in MODIFIERS | {Kind.FINDING}:
+            raise InstructionError(
+                f"Nothing says what to do with {term.text!r}: begin the sentence with Add, Remove or Change."
+            )
+    if not sentences:
+        raise InstructionError('The instruction is empty: write for example "Add the finding of edema."')
+    return sentences
+
+
+def _items(verb: str, body: list[Term]) -> list[tuple[str, _Place]]:
+    """The findings of a sentence, each with its place; a finding with several places comes once for each."""
+    body = _settled(body)
+    at = [index for index, term in enumerate(body) if term.kind is Kind.FINDING]
+    if not at:
+        raise InstructionError(f'"{verb.capitalize()}" names no finding: write for example "{verb} edema".')
+    before = body[: at[0]]
+    items: list[tuple[str, _Place]] = []
+    for start, end in zip(at, [*at[1:], None], strict=True):
+        finding = body[start].value
+        if before and before[-1].kind in SEPARATORS:
+            raise _adrift(before)
+        run = body[start + 1 : end]
+        after, next_before = (_last(run), []) if end is None else _divided(run)
+        places = dict.fromkeys(front.merged(back) for front, back in product(_places(before), _places(after)))
+        items += [(finding, place) for place in places]
+        before = next_before
+    return items
+
+
+def _settled(body: list[Term]) -> list[Term]:
+    """Settle the small words of a sentence in which "to" does not lead to a new level.
+
+    "mid to lower" becomes "mid and lower"; any other "to" or "from" is a preposition. Prepositions whose noun
+    was a filler ("to the image") go. Of separators in a row (", and") the last stays, and none at the ends. A
+    comma before a place goes: "effusion on the left, at the base".
+    """
+    body = _with_whole_levels(body)
+    settled: list[Term] = []
+    for index, term in enumerate(body):
+        after = body[index + 1].kind if index + 1 < len(body) else None
+        if term.kind in (Kind.TO, Kind.FROM) and after is Kind.LEVEL:
+            words = f'"{term.text} {body[index + 1].text}"'
+            raise InstructionError(f'{words} is no place: write as in "Change the level of edema to mild."')
+        if term.kind is Kind.TO and after is Kind.ZONE and settled and settled[-1].kind is Kind.ZONE:
+            term = replace(term, kind=Kind.AND)
+        elif term.kind in (Kind.TO, Kind.FROM, Kind.PREPOSITION):
+            term = replace(term, kind=Kind.PREPOSITION)
+            if after not in MODIFIERS | {Kind.FINDING}:
+                continue
+            if after in MODIFIERS and settled and settled[-1].kind is Kind.COMMA:
+                settled.pop()
+        elif term.kind in SEPARATORS and settled and settled[-1].kind in SEPARATORS:
+            settled.pop()
+        if settled or term.kind not in SEPARATORS:
+            settled.append(term)
+    return settled[:-1] if settled and settled[-1].kind in SEPARATORS else settled
+
+
+def _with_whole_levels(body: list[Term]) -> list[Term]:
+    """Join the words of a level, "mild to moderate" or "small moderate", to one term."""
+    groups: list[list[Term]] = []
+    for index, term in enumerate(body):
+        goes_on = bool(groups) and groups[-1][0].kind is Kind.LEVEL and term.kind is not Kind.FROM
+        if goes_on and _scales(body, index):
+            groups[-1].append(term)
+        else:
+            groups.append([term])
+    return [
+        Term(Kind.LEVEL, _level(group), " ".join(term.text for term in group))
+        if group[0].kind is Kind.LEVEL
+        else group[0]
+        for group in groups
+    ]
+
+
+def _scales(body: list[Term], index: int) -> bool:
+    """Whether the term is a level, or a "from" or "to" in front of one."""
+    small = body[index].kind in (Kind.FROM, Kind.TO) and index + 1 < len(body)
+    return body[index + small].kind is Kind.LEVEL
+
+
+def _words(part: list[Term]) -> str:
+    """The words of a level as the vocabulary spells them, with "to" between them."""
+    return " to ".join(term.value for term in part if term.kind is Kind.LEVEL)
+
+
+def _level(part: list[Term]) -> str:
+    """The level that these words make together."""
+    level = _words(part)
+    if level not in LEVELS:
+        nearest = get_close_matches(level[:60], LEVELS, n=1, cutoff=0.0)[0]
+        raise InstructionError(f"{shortened(level)} is not a level; the nearest is {nearest!r}.")
+    return level
+
+
+def _divided(run: list[Term]) -> tuple[list[Term], list[Term]]:
+    """Divide what stands between two findings: what belongs to the first, and what to the second."""
+    at = [index for index, term in enumerate(run) if term.kind in SEPARATORS]
+    if not run:
+        return [], []
+    if at and at[0] > 0 and at[-1] == len(run) - 1:
+        return run[:-1], []
+    if at and (at[0] == 0 or len(at) == 1):
+        return run[: at[0]], run[at[0] + 1 :]
+    raise _adrift(run)
+
+
+def _last(run: list[Term]) -> list[Term]:
+    """What belongs to the last finding of a sentence, of what follows it."""
+    if run and run[0].kind is Kind.AND:
+        raise _adrift(run)
+    return run[1:] if run and run[0].kind is Kind.COMMA else run
+
+
+def _adrift(run: list[Term]) -> InstructionError:
+    """The error for a place that could belong to either of two findings, or to none."""
+    words = " ".join(term.text for term in run if term.kind not in SEPARATORS)
+    return InstructionError(
+        f"It is not clear which finding {shortened(words)} belongs to: write it in front of its finding."
+    )
+
+
+def _places(run: list[Term]) -> list[_Place]:
+    """The places that a run of modifiers names, each once; one that says nothing when there are none.
+
+    Places joined by "and" share what only one says ("left upper and lower lobe"), unless a preposition begins
+    the next one anew ("on the left and in the right lower lobe").
+    """
+    phrases: list[list[_Place]] = [[_Place()]]
+    for index, term in enumerate(run):
+        if term.kind in SEPARATORS:
+            if run[index + 1].kind is Kind.PREPOSITION:
+                phrases.append([])
+            phrases[-1].append(_Place())
+        elif term.kind in MODIFIERS:
+            phrases[-1][-1] = phrases[-1][-1].merged(_Place(**{term.kind.value: term.value}))
+    places: list[_Place] = []
+    for phrase in phrases:
+        for towards in (1, -1):
+            phrase = phrase[::towards]
+            phrase = list(accumulate(phrase, lambda earlier, place: place.filled(earlier)))[::towards]
+        places += phrase
+    return list(dict.fromkeys(places))
+
+
+# ---- reading changes of level
+
+
+def _changes(verb: str, direction: int, body: list[Term]) -> list[Edit]:
+    """The edits of a sentence about levels: findings, each or several together followed by their scale."""
+    edits: list[Edit] = []
+    body = _stripped(body)
+    while body or not edits:
+        named, scale, body = _next_scale(body)
+        if not scale:
+            finding = next((term.value for term in named if term.kind is Kind.FINDING), "edema")
+            example = f'"Change the level of {finding} from mild to moderate."'
+            raise InstructionError(f'"{verb.capitalize()}" needs a finding and levels: write as in {example}')
+        old, new = _old_and_new(scale)
+        for finding, place in _items(verb, named):
+            if old and place.level and old != place.level:
+                raise InstructionError(f"{finding.capitalize()} is first {place.level} and {old}: keep one.")
+            before = old or place.level
+            if direction and before and direction * (LEVELS[new] - LEVELS[before]) <= 0:
+                raise InstructionError(f'From {before} to {new} does not {verb} it: write "change" instead.')
+            edits.append(Edit(Operation.CHANGE, finding, place.side, place.zone, new, before))
+    return edits
+
+
+def _next_scale(body: list[Term]) -> tuple[list[Term], list[Term], list[Term]]:
+    """Cut behind the next scale: the items before it (and their place behind it), the scale, and the rest."""
+    start = next((index for index, term in enumerate(body) if term.kind is Kind.FINDING), len(body))
+    while start < len(body) and not _scales(body, start):
+        start += 1
+    end = start
+    while end < len(body) and _scales(body, end):
+        end += 1
+    stop = end
+    while stop < len(body) and body[stop].kind not in SEPARATORS:
+        stop += 1
+    behind = body[end:stop]
+    if any(term.kind in (Kind.FINDING, Kind.LEVEL) for term in behind):
+        raise _adrift(behind)
+    return body[:start] + behind, body[start:end], _stripped(body[stop:])
+
+
+def _stripped(body: list[Term]) -> list[Term]:
+    """Without separators at either end."""
+    kinds = [term.kind not in SEPARATORS for term in body]
+    return body[kinds.index(True) : len(kinds) - kinds[::-1].index(True)] if any(kinds) else []
+
+
+def _old_and_new(scale: list[Term]) -> tuple[str | None, str]:
+    """The levels of a scale: "from A to B", "A to B", "to B" (no old level) or "to B from A"."""
+    kinds = [term.kind for term in scale]
+    if kinds[0] is Kind.TO and kinds.count(Kind.FROM) < 2:
+        cut = kinds.index(Kind.FROM) if Kind.FROM in kinds else len(kinds)
+        return _level(scale[cut:]) if scale[cut:] else None, _level(scale[:cut])
+    parts: list[list[Term]] = [[]]
+    for term in scale[1:] if kinds[0] is Kind.FROM else scale:
+        if term.kind is Kind.LEVEL:
+            parts[-1].append(term)
+        elif not term.hyphenated:
+            parts.append([])
+    readings = _readings([_words(part) for part in parts])
+    typed = " ".join(term.text for term in scale)
+    if not readings or Kind.FROM in kinds[1:]:
+        raise InstructionError(
+            f'{shortened(typed)} leads from no level to another: write as in "from mild to moderate".'
+        )
+    if len(readings) > 1:
+        ways = " or ".join(f'"from {_tied(*reading)}"' for reading in readings)
+        raise InstructionError(f'"{typed}" has two readings: tie the words of a level with hyphens, {ways}.')
+    return readings[0]
+
+
+def _readings(parts: list[str]) -> list[tuple[str, str]]:
+    """Every way to read words between "to"s as an old and a new level."""
+    halves = [(" to ".join(parts[:cut]), " to ".join(parts[cut:])) for cut in range(1, len(parts))]
+    return [(old, new) for old, new in halves if old in LEVELS and new in LEVELS]
+
+
+def _tied(old: str, new: str) -> str:
+    """Two levels whose own words are tied with hyphens: "mild to moderate-to-severe"."""
+    return f"{old.replace(' ', '-')} to {new.replace(' ', '-')}"
