@@ -254,6 +254,15 @@ def test_once_lossy_goes_to_png(tmp_path, make_picture, make_dicom):
     np.testing.assert_array_equal(read(tmp_path / "edited.png").pixels, pixels)
 
 
+def test_a_header_that_cannot_be_written_is_one_line(tmp_path, make_picture, make_dicom):
+    radiograph = read(make_dicom(make_picture(np.uint8, 0, 255), name="a.dcm"))
+    radiograph.dataset.SOPClassUID = ""
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OutputError, match="too damaged"):
+        write(radiograph, tmp_path / "edited.dcm", text=TEXT)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_only_dicom_sources_become_dicom(tmp_path, make_picture):
     with pytest.raises(OutputError):
         write(from_array(make_picture(np.uint8, 0, 255)), tmp_path / "edited.dcm", text=TEXT)

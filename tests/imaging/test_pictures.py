@@ -6,6 +6,7 @@ import re
 import struct
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image, PngImagePlugin
 from instructx2x.errors import InputError
 from instructx2x.imaging import edited_suffix, read, write
 
+REAL = Path(__file__).parents[2] / "../shared/data/cxr/images"
 TEXT = {"Synthetic": "yes", "Instruction": "Add the finding of left pleural effusion.", "Seed": "7"}
 
 
@@ -403,3 +405,14 @@ def test_a_detector_sized_image_is_read_within_a_second(tmp_path, name):
     radiograph.display()
     # Processor time with room for a slow or busy machine; about 0.3 s on an idle one.
     assert spent < 2
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not REAL.is_dir(), reason="the open X-rays are not here")
+def test_real_radiographs(tmp_path):
+    for path in sorted(REAL.iterdir())[::400]:
+        radiograph = read(path)
+        with Image.open(path) as image:
+            np.testing.assert_array_equal(radiograph.pixels, np.asarray(image.convert("L")))
+        write(radiograph, tmp_path / "edited.png", text=TEXT)
+        np.testing.assert_array_equal(read(tmp_path / "edited.png").pixels, radiograph.pixels)

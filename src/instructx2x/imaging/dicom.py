@@ -97,6 +97,9 @@ def derived(radiograph: Radiograph, text: Mapping[str, str]) -> pydicom.Dataset:
 
     body = radiograph.pixels.astype(radiograph.pixels.dtype.newbyteorder("<")).tobytes()
     dataset.add_new("PixelData", "OB" if dataset.BitsAllocated == 8 else "OW", body + bytes(len(body) % 2))
+    # A new one: what the source's meta says of its maker and way here is not true of the copy.
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = radiograph.dataset.file_meta.TransferSyntaxUID
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     return dataset

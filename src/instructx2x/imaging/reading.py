@@ -30,12 +30,10 @@ def read(path: str | os.PathLike) -> Radiograph:
     """Read a PNG (8 or 16 bit), TIFF (8 or 16 bit), JPEG, or uncompressed CR or DX DICOM file.
 
     The content decides about the format, not the name. Gray stored as colour (R = G = B) is accepted as 8-bit
-    gray. An orientation tag of PNG, TIFF or JPEG is applied, as every viewer does: the radiograph is what one
-    sees.
+    gray. An orientation tag of PNG, TIFF or JPEG is applied, as every viewer does.
 
     Raises:
-        InputError: whatever cannot be edited faithfully, damaged files included; one line with the file's
-            name.
+        InputError: what cannot be edited faithfully, damaged files included; one line with the file's name.
     """
     path = Path(path)
     try:

@@ -22,8 +22,7 @@ def ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def robust_range(values: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
-    """Window for an image that names none: its 1st to 99th percentile and a quarter of that width on either
-    side.
+    """Window for an image that names none: its 1st to 99th percentile, a quarter of that wider on each side.
 
     The window never reaches beyond the values that occur, so that an edited pixel stays among them: a 12-bit
         image in

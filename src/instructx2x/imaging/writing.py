@@ -38,8 +38,7 @@ def write(radiograph: Radiograph, path: str | os.PathLike, *, text: Mapping[str,
         text: entries of the PNG (tEXt), or of the TIFF's or DICOM file's description.
 
     Raises:
-        OutputError: a suffix that cannot hold it, or a place that cannot be written to. Nothing is left
-            behind.
+        OutputError: a suffix that cannot hold it, or a place that cannot be written to; nothing is left.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -61,16 +60,27 @@ def write(radiograph: Radiograph, path: str | os.PathLike, *, text: Mapping[str,
         }
         atomic_write(path, lambda file: tifffile.imwrite(file, radiograph.pixels, **tags))
     elif suffix == ".dcm" and radiograph.dataset is not None:
-        dataset = dicom.derived(radiograph, text)
-        with warnings.catch_warnings():
-            # Oddities of the source's header are kept, not judged.
-            warnings.simplefilter("ignore")
-            atomic_write(path, lambda file: dataset.save_as(file, enforce_file_format=True))
+        _write_dicom(radiograph, path, text)
     elif suffix == ".dcm":
         source = radiograph.format.upper()
         raise OutputError(f"{label(path)}: a {source} source has no DICOM header; write .png or .tiff")
     else:
         raise OutputError(f"{label(path)}: a radiograph is written as .png, .tiff or (from DICOM) .dcm")
+
+
+def _write_dicom(radiograph: Radiograph, path: Path, text: Mapping[str, str]) -> None:
+    try:
+        with warnings.catch_warnings():
+            # Oddities of the source's header are kept, not judged.
+            warnings.simplefilter("ignore")
+            dataset = dicom.derived(radiograph, text)
+            atomic_write(path, lambda file: dataset.save_as(file, enforce_file_format=True))
+    except OutputError:
+        raise
+    except Exception as error:
+        # pydicom keeps elements unread until they are copied or written, and then stumbles in many ways.
+        reason = "the source's DICOM header is too damaged to be written anew; write .png or .tiff"
+        raise OutputError(f"{label(path)}: {reason}") from error
 
 
 def write_png(array: np.ndarray, path: str | os.PathLike, *, text: Mapping[str, str]) -> None:
@@ -94,8 +104,7 @@ def atomic_write(path: str | os.PathLike, writer: Callable[[Path], object]) -> N
     temporary file is removed and `path` is as it was.
 
     Raises:
-        OutputError: the system refused (no such folder, no permission, disk full). Other errors of `writer`
-            pass.
+        OutputError: the system refused (no such folder, no permission, full disk). Others of `writer` pass.
     """
     path = Path(path)
     temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
