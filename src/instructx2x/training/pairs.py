@@ -1,0 +1,224 @@
+"""The bank of simulated pairs: drawn and painted once, encoded once, then read by every later stage.
+
+A pair is a real X-ray and the same X-ray with one or two lesions, sometimes also with those lesions at another
+level, or with a spoiled region to be healed. The words are drawn anew each time a pair is used.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from diffusers import AutoencoderKL
+from rich.progress import track
+
+from instructx2x.anatomy.lungs import segment_lungs
+from instructx2x.training.simulation.chest import Chest
+from instructx2x.training.simulation.lesions import (
+    GRADES,
+    SIZES,
+    Lesion,
+    Trait,
+    changed_region,
+    corrupt,
+    draw,
+)
+from instructx2x.training.vae import encode
+
+CHUNK = 200
+
+# The data's findings in the words of the instruction language; None: not said, because we have no such word.
+LABELS = {
+    "Atelectasis": "atelectasis",
+    "Cardiomegaly": "cardiomegaly",
+    "Consolidation": "consolidation",
+    "Edema": "edema",
+    "Effusion": "pleural effusion",
+    "Emphysema": "emphysema",
+    "Hernia": "hernia",
+    "Infiltration": "lung opacity",
+    "Mass": "mass",
+    "Nodule": "nodule",
+    "Pleural_Thickening": "pleural thickening",
+    "Pneumonia": "pneumonia",
+    "Pneumothorax": "pneumothorax",
+    "COVID-19": "pneumonia",
+}
+
+
+def spoken(findings: str) -> list[str]:
+    """The data's finding column in our words: "Effusion|Mass" -> ["pleural effusion", "mass"]; "No Finding" -> []."""
+    return [LABELS[name] for name in findings.split("|") if name in LABELS]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One entry of the bank.
+
+    Attributes:
+        image: row of the clean X-ray in the image array.
+        kind: "lesion" (painted holds the lesions), "level" (after holds them at another level) or "heal" (painted is
+            the spoiled image; the lesion names what the spoiling stands for).
+        lesions: what is in `painted`.
+        after: what is in the second image of a "level" pair, else empty.
+        painted: index of the painted image in the bank.
+        painted_after: index of the second one, else -1.
+    """
+
+    image: int
+    kind: str
+    lesions: list[Lesion]
+    after: list[Lesion]
+    painted: int
+    painted_after: int
+
+
+def simulate(
+    images: np.ndarray,
+    table: pl.DataFrame,
+    traits: dict[str, Trait],
+    out: Path,
+    *,
+    split: str = "train",
+    per_normal: int = 8,
+    per_abnormal: int = 3,
+    seed: int = 0,
+) -> None:
+    """Paint the bank's images, CHUNK X-rays at a time; chunks that exist are left, so a killed run goes on.
+
+    Writes `out/chunk_<k>.npy`, (n, S, S) uint8, and `out/chunk_<k>.json`, its pairs.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    rows = np.flatnonzero((table["adult"] & (table["split"] == split)).to_numpy())
+    rows = np.random.default_rng(seed).permutation(rows)
+    for start in track(range(0, len(rows), CHUNK), description="simulating lesions"):
+        target = out / f"chunk_{start // CHUNK:03d}.npy"
+        if target.is_file():
+            continue
+        painted: list[np.ndarray] = []
+        pairs: list[Pair] = []
+        for row in rows[start : start + CHUNK]:
+            rng = np.random.default_rng((seed, int(row)))
+            image = images[row].astype(np.float32) / 255
+            lungs = segment_lungs(image)
+            if not lungs.plausible:
+                continue
+            chest = Chest(image, {"right": lungs.right, "left": lungs.left})
+            present = spoken(table["findings"][int(row)])
+            normal = table["findings"][int(row)] == "No Finding"
+            donor = images[rng.choice(rows)].astype(np.float32) / 255
+            for _ in range(per_normal if normal else per_abnormal):
+                _add_pair(
+                    chest,
+                    int(row),
+                    table["view"][int(row)],
+                    present,
+                    normal,
+                    donor,
+                    traits,
+                    rng,
+                    painted,
+                    pairs,
+                )
+        partial = target.with_suffix(".partial.npy")
+        np.save(partial, np.stack(painted) if painted else np.zeros((0, *images.shape[1:]), np.uint8))
+        target.with_suffix(".json").write_text(json.dumps([asdict(pair) for pair in pairs]))
+        partial.replace(target)
+
+
+def _add_pair(
+    chest: Chest,
+    row: int,
+    view: str,
+    present: list[str],
+    normal: bool,
+    donor: np.ndarray,
+    traits: dict[str, Trait],
+    rng: np.random.Generator,
+    painted: list[np.ndarray],
+    pairs: list[Pair],
+) -> None:
+    lesions = [draw(traits, rng)]
+    if rng.random() < 0.15:
+        second = draw(traits, rng)
+        if second.finding != lesions[0].finding:
+            lesions.append(second)
+    if any(lesion.finding in present for lesion in lesions):
+        return
+
+    def paint(what: list[Lesion]) -> np.ndarray:
+        current = chest
+        for lesion in what:
+            current = Chest(lesion.paint(current, view, traits), chest.lungs)
+        return current.image
+
+    def keep(image: np.ndarray) -> int:
+        painted.append(np.round(image * 255).astype(np.uint8))
+        return len(painted) - 1
+
+    image = paint(lesions)
+    region = changed_region(chest.image, image)
+    if region.mean() < 0.0008:
+        return
+    if normal and rng.random() < 0.15:
+        pairs.append(Pair(row, "heal", lesions, [], keep(corrupt(chest, donor, region, rng)), -1))
+        return
+    first = keep(image)
+    words = (
+        SIZES if lesions[0].level in SIZES and traits[lesions[0].finding].levels[1][0] in SIZES else GRADES
+    )
+    if lesions[0].level and len(lesions) == 1 and rng.random() < 0.25:
+        other = str(rng.choice([word for word in words if word != lesions[0].level]))
+        after = [lesions[0].at_level(other, words[other])]
+        pairs.append(Pair(row, "level", lesions, after, first, keep(paint(after))))
+    else:
+        pairs.append(Pair(row, "lesion", lesions, [], first, -1))
+
+
+@dataclass
+class Bank:
+    """The encoded bank.
+
+    Attributes:
+        clean: (N, 4, s, s) float16, scaled latents of every X-ray, in the table's order.
+        painted: (M, 4, s, s) float16, scaled latents of the painted images.
+        pairs: the pairs, with indices into both.
+    """
+
+    clean: torch.Tensor
+    painted: torch.Tensor
+    pairs: list[Pair]
+
+
+def encode_bank(vae: AutoencoderKL, images: np.ndarray, folder: Path) -> Bank:
+    """Encode the clean images and the bank's chunks with the trained autoencoder (posterior modes); chunks are cached."""
+    clean = _cached(folder / "clean.pt", lambda: encode(vae, images).half())
+    painted, pairs = [], []
+    offset = 0
+    for file in track(sorted(folder.glob("chunk_???.npy")), description="encoding pairs"):
+        chunk = np.load(file)
+        painted.append(_cached(file.with_suffix(".pt"), lambda chunk=chunk: encode(vae, chunk).half()))
+        for record in json.loads(file.with_suffix(".json").read_text()):
+            lesions = [Lesion(**lesion) for lesion in record["lesions"]]
+            after = [Lesion(**lesion) for lesion in record["after"]]
+            second = record["painted_after"]
+            second = second + offset if second >= 0 else -1
+            pairs.append(
+                Pair(record["image"], record["kind"], lesions, after, record["painted"] + offset, second)
+            )
+        offset += len(chunk)
+    return Bank(clean, torch.cat(painted), pairs)
+
+
+def _cached(path: Path, make) -> torch.Tensor:
+    if path.is_file():
+        return torch.load(path, weights_only=True)
+    value = make()
+    partial = path.with_suffix(".partial")
+    torch.save(value, partial)
+    partial.replace(path)
+    return value

@@ -1,0 +1,122 @@
+"""`x2x train`: run a recipe stage by stage; every stage goes on where it was cut off."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from instructx2x.errors import InputError
+
+STAGES = ("vae", "lungs", "pairs", "text_encoder", "unet", "bundle")
+
+
+def read_recipe(recipe: str | Path) -> dict[str, Any]:
+    """A recipe by name (of those in `training/recipes`) or by path.
+
+    Raises:
+        InputError: there is no such recipe, or it is not TOML with the expected tables.
+    """
+    packaged = files("instructx2x.training") / "recipes"
+    names = sorted(
+        file.name.removesuffix(".toml") for file in packaged.iterdir() if file.name.endswith(".toml")
+    )
+    source = packaged / f"{recipe}.toml" if str(recipe) in names else Path(recipe)
+    if not source.is_file():
+        raise InputError(f"recipe {recipe} is neither a file nor one of: {', '.join(names)}")
+    try:
+        content = tomllib.loads(source.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{source} is not a recipe: {error}") from None
+    missing = [key for key in ("size", "seed", "vae", "pairs", "text_encoder", "unet") if key not in content]
+    if missing:
+        raise InputError(f"{source} is not a recipe: it lacks {', '.join(missing)}")
+    return content
+
+
+def run(
+    recipe: str | Path,
+    *,
+    data: Path,
+    work: Path,
+    out: Path | None = None,
+    stages: Sequence[str] = STAGES,
+    device: str = "cpu",
+) -> Path:
+    """Train the bundled model.
+
+    Args:
+        recipe: name or path.
+        data: folder of the open X-rays.
+        work: folder for checkpoints, curves and parts.
+        out: folder of the finished model; `work/model` by default.
+        stages: which of STAGES to run; what they need from earlier ones is read from `work`.
+        device: torch device.
+
+    Returns:
+        The folder of the finished model.
+
+    Raises:
+        InputError: recipe, data or stage is not there.
+    """
+    settings = read_recipe(recipe)
+    unknown = [stage for stage in stages if stage not in STAGES]
+    if unknown:
+        raise InputError(f"stage {unknown[0]} is not one of: {', '.join(STAGES)}")
+    out = out or work / "model"
+
+    from diffusers import AutoencoderKL
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    from instructx2x.models import load
+    from instructx2x.training import bundle, calibration, lungs, pairs, text_encoder, unet, vae
+    from instructx2x.training import data as open_data
+    from instructx2x.training.samples import Sampler
+    from instructx2x.training.simulation.lesions import load_outlines, traits
+
+    size, seed = settings["size"], settings["seed"]
+    table = open_data.load_table(data)
+    images = open_data.load_images(data, table, size, work / f"images{size}.npy")
+
+    if "vae" in stages:
+        vae.train_vae(images, table, work=work, size=size, seed=seed, device=device, **settings["vae"])
+    if "lungs" in stages:
+        lungs.train_lungs(data, work / "lungs.safetensors", seed=seed, checkpoints=work / "lungs")
+    if "pairs" in stages:
+        findings = traits(load_outlines(data))
+        for split in ("train", "val"):
+            pairs.simulate(
+                images, table, findings, work / f"pairs_{split}", split=split, seed=seed, **settings["pairs"]
+            )
+    if not {"text_encoder", "unet", "bundle"} & set(stages):
+        return out
+
+    def part(kind: type, name: str):
+        if not (work / name).is_dir():
+            raise InputError(f"{work / name} is not there yet: run the stages before it first")
+        return kind.from_pretrained(work / name)
+
+    autoencoder = part(AutoencoderKL, "vae").to(device)
+    sampler = Sampler(pairs.encode_bank(autoencoder, images, work / "pairs_train"), table)
+    if "text_encoder" in stages:
+        text_encoder.train_text_encoder(
+            sampler, work=work, seed=seed, device=device, **settings["text_encoder"]
+        )
+    if "unet" in stages:
+        unet.train_unet(
+            sampler,
+            autoencoder,
+            part(CLIPTokenizer, "tokenizer"),
+            part(CLIPTextModel, "text_encoder"),
+            work=work,
+            seed=seed,
+            device=device,
+            **settings["unet"],
+        )
+    if "bundle" in stages:
+        bundle.bundle(work, out)
+        held_out = Sampler(pairs.encode_bank(autoencoder, images, work / "pairs_val"), table, "val")
+        calibration.calibrate(load(out, device=device), held_out, out / "calibration.json", seed=seed)
+    return out

@@ -1,0 +1,126 @@
+"""From the bank of pairs to training samples: what is shown, what is asked, what should come out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+
+from instructx2x.instructions import FINDINGS, LEVELS, SIDES, ZONES, Edit, Operation, render
+from instructx2x.training.pairs import Bank, spoken
+from instructx2x.training.simulation.lesions import Lesion
+
+# Kinds of sample and how often each is drawn. "single" is a real X-ray from a blank past image.
+MIX = {"add": 0.36, "remove": 0.22, "level": 0.07, "heal": 0.12, "nothing": 0.09, "single": 0.14}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training sample. `source` is None for a blank past image; latents are (4, s, s), scaled."""
+
+    kind: str
+    source: torch.Tensor | None
+    target: torch.Tensor
+    edits: tuple[Edit, ...]
+
+    @property
+    def text(self) -> str:
+        return render(self.edits) if self.edits else ""
+
+
+class Sampler:
+    """Draws samples from a bank.
+
+    Args:
+        bank: encoded pairs.
+        table: the images' table.
+        split: whose single X-rays are used; the pairs are the bank's.
+    """
+
+    def __init__(self, bank: Bank, table: pl.DataFrame, split: str = "train"):
+        self.bank = bank
+        self.table = table
+        self.of_kind = {
+            kind: [pair for pair in bank.pairs if pair.kind == kind] for kind in ("lesion", "level", "heal")
+        }
+        self.of_kind["painted"] = self.of_kind["lesion"] + self.of_kind["level"]
+        adult = table["adult"] & (table["split"] == split)
+        self.adults = np.flatnonzero(adult.to_numpy())
+        self.normals = np.flatnonzero((adult & (table["findings"] == "No Finding")).to_numpy())
+        self.names = [spoken(findings) for findings in table["findings"]]
+
+    def draw(self, rng: np.random.Generator, kind: str | None = None) -> Sample:
+        """Draw a sample; of the kind, if one is given."""
+        if kind is None:
+            kind = str(rng.choice(list(MIX), p=np.array(list(MIX.values())) / sum(MIX.values())))
+        return getattr(self, f"_{kind}")(rng)
+
+    def _pick(self, kind: str, rng: np.random.Generator):
+        return self.of_kind[kind][int(rng.integers(len(self.of_kind[kind])))]
+
+    def _images(self, pair) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.bank.clean[pair.image].float(), self.bank.painted[pair.painted].float()
+
+    def _add(self, rng: np.random.Generator) -> Sample:
+        pair = self._pick("painted", rng)
+        clean, painted = self._images(pair)
+        return Sample("add", clean, painted, name(pair.lesions, Operation.ADD, rng))
+
+    def _remove(self, rng: np.random.Generator) -> Sample:
+        pair = self._pick("painted", rng)
+        clean, painted = self._images(pair)
+        return Sample("remove", painted, clean, name(pair.lesions, Operation.REMOVE, rng))
+
+    def _level(self, rng: np.random.Generator) -> Sample:
+        pair = self._pick("level", rng)
+        before, after = pair.lesions[0], pair.after[0]
+        images = self.bank.painted[pair.painted].float(), self.bank.painted[pair.painted_after].float()
+        if rng.random() < 0.5:
+            before, after, images = after, before, images[::-1]
+        from_level = before.level if rng.random() < 0.8 else None
+        return Sample("level", *images, (after.edit(Operation.CHANGE, rng, from_level),))
+
+    def _heal(self, rng: np.random.Generator) -> Sample:
+        pair = self._pick("heal", rng)
+        clean, spoiled = self._images(pair)
+        return Sample("heal", spoiled, clean, name(pair.lesions, Operation.REMOVE, rng))
+
+    def _nothing(self, rng: np.random.Generator) -> Sample:
+        """An instruction that already holds: the image comes back."""
+        pair = self._pick("painted", rng)
+        _, painted = self._images(pair)
+        if rng.random() < 0.5:
+            return Sample("nothing", painted, painted, name(pair.lesions, Operation.ADD, rng))
+        clean = self.bank.clean[int(rng.choice(self.normals))].float()
+        return Sample("nothing", clean, clean, name(pair.lesions, Operation.REMOVE, rng))
+
+    def _single(self, rng: np.random.Generator) -> Sample:
+        row = int(rng.choice(self.adults))
+        edits = tuple(Edit(Operation.ADD, finding) for finding in self.names[row])
+        return Sample("single", None, self.bank.clean[row].float(), edits)
+
+
+def name(lesions: list[Lesion], operation: Operation, rng: np.random.Generator) -> tuple[Edit, ...]:
+    """The edits that put lesions into an image, or take them out."""
+    return tuple(lesion.edit(operation, rng) for lesion in lesions)
+
+
+def random_edit(rng: np.random.Generator, finding: str | None = None) -> Edit:
+    """Any valid edit of the language, with each detail said half of the time."""
+    finding = finding or str(rng.choice(list(FINDINGS)))
+    known = FINDINGS[finding]
+    operation = Operation(str(rng.choice(["add", "remove", "change"], p=[0.45, 0.35, 0.2])))
+    if operation is Operation.CHANGE and not known.has_level:
+        operation = Operation.ADD
+    change = operation is Operation.CHANGE
+    level, from_level = (str(word) for word in rng.choice(list(LEVELS), 2, replace=False))
+    return Edit(
+        operation,
+        finding,
+        side=str(rng.choice(SIDES)) if known.has_side and rng.random() < 0.6 else None,
+        zone=str(rng.choice(list(ZONES))) if known.has_zone and rng.random() < 0.4 else None,
+        level=level if known.has_level and (change or rng.random() < 0.5) else None,
+        from_level=from_level if change and rng.random() < 0.7 else None,
+    )

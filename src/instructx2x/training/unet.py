@@ -1,0 +1,135 @@
+"""Last stage: the 8-channel U-Net that follows instructions, on cached latents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from torch.nn import functional as F
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from instructx2x.training.loop import fit
+from instructx2x.training.samples import Sample, Sampler
+from instructx2x.training.text_encoder import tokenize
+
+
+def build_unet(channels: tuple[int, ...], latent_size: int, text_width: int) -> UNet2DConditionModel:
+    """An InstructPix2Pix U-Net: noisy latents and the input's latents in, noise out; text at all but the coarsest level."""
+    levels = len(channels)
+    return UNet2DConditionModel(
+        sample_size=latent_size,
+        in_channels=8,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=channels,
+        down_block_types=("CrossAttnDownBlock2D",) * (levels - 1) + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (levels - 1),
+        cross_attention_dim=text_width,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+
+
+def build_scheduler() -> DDIMScheduler:
+    """Stable Diffusion v1.5's schedule (method section 2), with the settings its DDIM is used with."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        num_train_timesteps=1000,
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="epsilon",
+    )
+
+
+def drop_conditions(
+    sample: Sample, rng: np.random.Generator, text: float, image: float, both: float
+) -> tuple[torch.Tensor | None, torch.Tensor, str]:
+    """Conditioning dropout: (source or None, target, text).
+
+    Where only the text is dropped the target is the source, so that e(I, 0) means "no change" and
+    |e(I, T) - e(I, 0)| is 0 when there is nothing to do. A blank past image counts as a dropped one.
+    """
+    chance = rng.random()
+    if sample.source is None:
+        return None, sample.target, "" if chance < 0.3 else sample.text
+    if chance < text:
+        return sample.source, sample.source, ""
+    if chance < text + image:
+        return None, sample.target, sample.text
+    if chance < text + image + both:
+        return None, sample.source, ""
+    return sample.source, sample.target, sample.text
+
+
+def loss_weights(source: torch.Tensor, target: torch.Tensor, snr: torch.Tensor) -> torch.Tensor:
+    """Weight of the squared error at every latent cell: (N, 1, s, s).
+
+    Cells that the instruction changes count five times, else small lesions drown in what must only be copied. Over
+    time the weight is 1 / sqrt(SNR), half way between an error in the noise (1) and in the image (1 / SNR): where
+    there is much noise the noise is easily told, but an edit's shape is decided there.
+    """
+    changed = (target - source).abs().mean(1, keepdim=True)
+    changed = F.max_pool2d((changed > 0.08).float(), 3, stride=1, padding=1)
+    return (1 + 4 * changed) * (snr**-0.5).clamp(0.3, 6)[:, None, None, None]
+
+
+def train_unet(
+    sampler: Sampler,
+    vae: AutoencoderKL,
+    tokenizer: CLIPTokenizer,
+    text_encoder: CLIPTextModel,
+    *,
+    work: Path,
+    channels: tuple[int, ...] = (64, 128, 176),
+    steps: int = 6000,
+    batch: int = 16,
+    peak_lr: float = 5e-4,
+    drop_text: float = 0.1,
+    drop_image: float = 0.04,
+    drop_both: float = 0.04,
+    seed: int = 0,
+    device: str = "cpu",
+) -> UNet2DConditionModel:
+    """Train on the bank's pairs; the U-Net with EMA weights is also written to `work/unet`.
+
+    As in Stable Diffusion, the input's conditioning latents are not multiplied by the VAE's scaling factor.
+    """
+    torch.manual_seed(seed)
+    unet = build_unet(channels, sampler.bank.clean.shape[-1], text_encoder.config.hidden_size)
+    text_encoder.to(device).eval().requires_grad_(False)
+    alphas = build_scheduler().alphas_cumprod.to(device)
+
+    def loss(rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        samples = [sampler.draw(rng) for _ in range(batch)]
+        shown = [drop_conditions(sample, rng, drop_text, drop_image, drop_both) for sample in samples]
+        target = torch.stack([target for _, target, _ in shown]).to(device)
+        source = torch.stack([torch.zeros_like(t) if s is None else s for s, t, _ in shown]).to(device)
+        # Where the past image is blank every cell counts alike.
+        reference = torch.stack([t if s is None else s for s, t, _ in shown]).to(device)
+        # Half of the draws fall on the noisy half, where edits are decided.
+        early = torch.from_numpy(rng.random(batch) < 0.5)
+        t = torch.from_numpy(
+            np.where(early, rng.integers(400, 1000, batch), rng.integers(0, 1000, batch))
+        ).to(device)
+        noise = torch.randn(target.shape).to(device)
+        alpha = alphas[t][:, None, None, None]
+        noisy = alpha.sqrt() * target + (1 - alpha).sqrt() * noise
+        with torch.no_grad():
+            words = text_encoder(
+                tokenize(tokenizer, [text for _, _, text in shown]).to(device)
+            ).last_hidden_state
+        inputs = torch.cat((noisy, source / vae.config.scaling_factor), dim=1)
+        error = (unet(inputs, t, words).sample.float() - noise) ** 2
+        weights = loss_weights(reference, target, alphas[t] / (1 - alphas[t]))
+        return (error * weights).mean(), {"error": error.mean().item()}
+
+    fit(
+        "unet", unet, loss, work=work, steps=steps, peak_lr=peak_lr, seed=seed, ema_decay=0.998, device=device
+    )
+    unet.save_pretrained(work / "unet")
+    return unet

@@ -1,0 +1,111 @@
+"""First stage: the autoencoder of the bundled model, from single X-rays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from diffusers import AutoencoderKL
+from torch.nn import functional as F
+
+from instructx2x.training.loop import fit
+
+
+def build_vae(channels: tuple[int, ...], size: int) -> AutoencoderKL:
+    """An SD-style autoencoder: f = 8, four latent channels, three image channels that all carry the same gray."""
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=channels,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=size,
+        mid_block_add_attention=False,
+    )
+
+
+def random_crops(images: np.ndarray, rows: np.ndarray, crop: int, rng: np.random.Generator) -> torch.Tensor:
+    """Crops with a small change of brightness and contrast: (len(rows), 3, crop, crop) float32 in [-1, 1]."""
+    batch = np.empty((len(rows), crop, crop), dtype=np.float32)
+    for i, row in enumerate(rows):
+        y, x = rng.integers(0, images.shape[1] - crop + 1, 2)
+        patch = images[row, y : y + crop, x : x + crop].astype(np.float32) / 255
+        batch[i] = (patch ** rng.uniform(0.8, 1.25)) * rng.uniform(0.9, 1.1)
+    tensor = torch.from_numpy(np.clip(batch, 0, 1) * 2 - 1)
+    return tensor[:, None].expand(-1, 3, -1, -1).contiguous()
+
+
+def train_vae(
+    images: np.ndarray,
+    table: pl.DataFrame,
+    *,
+    work: Path,
+    size: int,
+    channels: tuple[int, ...] = (16, 32, 64, 96),
+    steps: int = 5000,
+    batch: int = 8,
+    crop: int = 128,
+    peak_lr: float = 1.5e-3,
+    child_share: float = 0.06,
+    seed: int = 0,
+    device: str = "cpu",
+) -> AutoencoderKL:
+    """Train on crops of train images: L1 on pixels and on their gradients, with a faint KL term.
+
+    Gradients are weighted because what matters in an X-ray (vessel, fissure, pleural line) is an edge of low contrast.
+    The latents' standard deviation over train images becomes the config's `scaling_factor` inverse.
+
+    Returns:
+        The autoencoder with EMA weights, also written to `work/vae` in diffusers' layout.
+    """
+    torch.manual_seed(seed)
+    vae = build_vae(channels, size)
+    train = (table["split"] == "train").to_numpy()
+    adult = table["adult"].to_numpy()
+    adults, children = np.flatnonzero(train & adult), np.flatnonzero(train & ~adult)
+
+    def loss(rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        young = rng.random(batch) < child_share
+        rows = np.where(young, rng.choice(children, batch), rng.choice(adults, batch))
+        x = random_crops(images, rows, crop, rng).to(device)
+        posterior = vae.encode(x).latent_dist
+        y = vae.decode(posterior.sample()).sample.float()
+        pixel = (y - x).abs().mean()
+        edges = sum((y.diff(dim=d) - x.diff(dim=d)).abs().mean() for d in (2, 3))
+        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        psnr = -10 * torch.log10(F.mse_loss(y.detach(), x) / 4)
+        return pixel + edges + 1e-4 * kl, {"pixel": pixel.item(), "psnr": psnr.item(), "kl": kl.item()}
+
+    fit("vae", vae, loss, work=work, steps=steps, peak_lr=peak_lr, seed=seed, ema_decay=0.998, device=device)
+    sample = images[adults[:: max(1, len(adults) // 64)]]
+    vae.register_to_config(scaling_factor=round(1 / float(encode(vae, sample, scaled=False).std()), 5))
+    vae.save_pretrained(work / "vae")
+    return vae
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, images: np.ndarray, *, scaled: bool = True, batch: int = 8) -> torch.Tensor:
+    """Posterior modes of whole images: (N, S, S) uint8 -> (N, 4, S/8, S/8) float32, times `scaling_factor` if asked."""
+    device = next(vae.parameters()).device
+    latents = []
+    for start in range(0, len(images), batch):
+        x = torch.from_numpy(images[start : start + batch].astype(np.float32) / 127.5 - 1).to(device)
+        latents.append(vae.encode(x[:, None].expand(-1, 3, -1, -1)).latent_dist.mode().float().cpu())
+    factor = vae.config.scaling_factor if scaled else 1.0
+    return torch.cat(latents) * factor
+
+
+@torch.no_grad()
+def decode(vae: AutoencoderKL, latents: torch.Tensor, *, batch: int = 8) -> np.ndarray:
+    """Scaled latents (N, 4, s, s) -> images (N, 8s, 8s) float32 in [0, 1], the mean of the three channels."""
+    device = next(vae.parameters()).device
+    images = []
+    for start in range(0, len(latents), batch):
+        z = latents[start : start + batch].to(device) / vae.config.scaling_factor
+        images.append(vae.decode(z).sample.float().mean(1).cpu() / 2 + 0.5)
+    return torch.cat(images).clamp(0, 1).numpy()
