@@ -208,7 +208,7 @@ def load(
     told, taken = text_encoder.config.hidden_size, unet.config.cross_attention_dim
     if told != taken or len(tokenizer) > text_encoder.config.vocab_size:
         raise ModelError(
-            f"the parts of {model} do not belong together: {len(tokenizer)} tokens and vectors of width {taken} "
+            f"the parts of {model} do not belong together: {len(tokenizer)} tokens and width {taken} "
             f"are asked of a text encoder with {text_encoder.config.vocab_size} and {told}"
         )
     return Backbone(

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from instructx2x.editing import compositing, official
+from instructx2x.imaging.geometry import Frame
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (150, 90), (40, 57)])
+def test_no_change_in_the_latents_is_no_change_in_the_image(rng, size):
+    """Row 12: what the VAE does to every picture cancels."""
+    display = rng.random(size, np.float32)
+    decoded = rng.random((64, 64), np.float32)
+    out = compositing.composite(display, decoded, decoded, np.ones(size, np.float32), Frame(*size, 64))
+    np.testing.assert_array_equal(out, display)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (150, 90), (40, 57)])
+def test_outside_the_mask_nothing_changes(rng, size):
+    display = rng.random(size, np.float32)
+    edited, reconstructed = rng.random((2, 64, 64), np.float32)
+    soft = np.where(rng.random(size) < 0.5, rng.random(size), 0).astype(np.float32)
+    out = compositing.composite(display, edited, reconstructed, soft, Frame(*size, 64))
+    np.testing.assert_array_equal(out[soft == 0], display[soft == 0])
+    assert out.min() >= 0 and out.max() <= 1
+    assert (out != display)[soft > 0].mean() > 0.9
+
+
+def test_a_smooth_change_is_added_at_the_sources_resolution():
+    """Row 12: out = src + m up(D(z_edit) - D(z_rec)), with the source's own fine detail kept."""
+    frame = Frame(256, 256, 64)
+    y, x = np.mgrid[0:256, 0:256] / 256
+    display = (0.4 + 0.05 * np.sin(y * 300) * np.sin(x * 300)).astype(np.float32)
+    reconstructed = frame.to_model(display)
+    bump = frame.to_model(0.3 * np.exp(-((y - 0.5) ** 2 + (x - 0.5) ** 2) / 0.05))
+    out = compositing.composite(display, reconstructed + bump, reconstructed, np.ones((256, 256), np.float32), frame)
+    np.testing.assert_allclose(out - display, frame.to_source(bump), atol=0.02)
+
+
+def test_no_ghost_of_removed_texture_stays_behind():
+    """Row 12: where the edit smooths a texture, its part finer than the model's pixels goes too."""
+    frame = Frame(256, 256, 64)
+    fine = np.random.default_rng(1).normal(0, 0.1, (256, 256))
+    coarse = np.kron(np.random.default_rng(2).normal(0, 0.1, (64, 64)), np.ones((4, 4)))
+    display = np.clip(0.5 + fine + coarse, 0, 1).astype(np.float32)
+    reconstructed = frame.to_model(display)
+    everywhere = np.ones((256, 256), np.float32)
+    smooth = np.full((64, 64), 0.5, np.float32)
+    out = compositing.composite(display, smooth, reconstructed, everywhere, frame)
+    plain = np.clip(display + frame.to_source(smooth - reconstructed), 0, 1)
+    assert out.std() < 0.25 * plain.std()
+
+
+def test_detail_is_only_ever_taken_away(rng):
+    smooth = np.full((64, 64), 0.5, np.float32)
+    rough = rng.random((64, 64), np.float32)
+    assert (compositing.detail_gain(rough, smooth) == 1).all()
+    assert (compositing.detail_gain(smooth, rough) < 0.1).all()
+    assert (compositing.detail_gain(rough, rough) == 1).all()
+
+
+def test_official_composite_is_hard_and_averages_the_channels(rng):
+    decoded = rng.random((3, 16, 16), np.float32)
+    display = rng.random((16, 16), np.float32)
+    mask = rng.random((16, 16)) < 0.5
+    out = official.composite(decoded, display, mask)
+    np.testing.assert_allclose(out[mask], decoded.mean(0)[mask], rtol=1e-6)
+    np.testing.assert_allclose(out[~mask], display[~mask], rtol=1e-6)
+
+
+def test_official_resize_is_the_identity_at_the_same_size_and_does_not_antialias(rng):
+    image = rng.random((64, 64), np.float32)
+    np.testing.assert_array_equal(official.resize(image, 64, 64), image)
+    # Halving by bilinear interpolation with corners not aligned averages 2 x 2; by four it skips pixels.
+    np.testing.assert_allclose(official.resize(image, 32, 32), image.reshape(32, 2, 32, 2).mean((1, 3)), rtol=1e-5)
+    np.testing.assert_allclose(
+        official.resize(image, 16, 16), image.reshape(16, 4, 16, 4)[:, 1:3, :, 1:3].mean((1, 3)), rtol=1e-5
+    )
+
+
+def test_official_maps_go_up_and_down(rng):
+    pseudo_mask = (rng.random((64, 64)) < 0.5).astype(np.float32)
+    relevance = rng.random((8, 8), np.float32)
+    cells, fine, pixels = official.maps(pseudo_mask, relevance)
+    np.testing.assert_array_equal(cells, official.resize(pseudo_mask, 8, 8) * relevance)
+    np.testing.assert_array_equal(fine, official.resize(relevance, 64, 64))
+    np.testing.assert_array_equal(pixels, pseudo_mask * fine)

@@ -1,0 +1,355 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from instructx2x.editing import Editor
+from instructx2x.errors import AnatomyError, InputError, InstructionError
+from instructx2x.imaging.geometry import Frame
+
+ADD = "Add the finding of left pleural effusion."
+# No lungs are looked for and few steps are done: most properties hold for any anatomy and number of steps.
+QUICK = {"anatomy": "prior", "steps": 3}
+
+
+@pytest.fixture(scope="session")
+def editor(tiny_model):
+    return Editor.from_pretrained(tiny_model, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def uncalibrated(tiny_uncalibrated_model):
+    return Editor.from_pretrained(tiny_uncalibrated_model, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def study(editor, make_chest):
+    return editor.open(make_chest())
+
+
+def assert_confined(result):
+    source, edited = result.source, result.image
+    assert edited.pixels.shape == source.pixels.shape and edited.pixels.dtype == source.pixels.dtype
+    assert edited.bits == source.bits
+    np.testing.assert_array_equal(edited.pixels[~result.mask], source.pixels[~result.mask])
+    assert result.report["pixels_changed_outside_mask"] == 0
+    for name in ("relevance", "spread", "pseudo_mask", "guidance"):
+        values = getattr(result, name)
+        assert values.shape == source.pixels.shape and values.dtype == np.float32
+        assert values.min() >= 0 and values.max() <= 1
+    assert result.mask.dtype == bool
+
+
+@pytest.mark.parametrize("profile", ["default", "official"])
+@pytest.mark.parametrize(
+    ("height", "width", "maximum", "dtype"),
+    [
+        (64, 64, 255, np.uint8),
+        (97, 71, 255, np.uint8),
+        (71, 140, 4095, np.uint16),
+        (200, 33, 65535, np.uint16),
+        (130, 97, 2047, np.int16),
+    ],
+)
+def test_outside_the_mask_every_pixel_is_the_sources(editor, make_chest, height, width, maximum, dtype, profile):
+    """Rows 10 and 12, guarantee 1: at any size and depth, non-square too."""
+    opened = editor.open(make_chest(height, width, maximum, dtype))
+    result = opened.edit(ADD, profile=profile, **QUICK)
+    assert_confined(result)
+    assert 0 < result.mask.mean() < 1
+    assert result.report["pixels_changed"] > 0
+    assert result.latents.shape == (1, 4, 8, 8) and result.latents.dtype == torch.float32
+
+
+def test_the_mask_is_the_thresholded_product(study):
+    """Rows 11 and 13: R, M_pseudo, G and M are returned, and belong together."""
+    result = study.edit(ADD, threshold=0.25, **QUICK)
+    np.testing.assert_array_equal(result.guidance, result.pseudo_mask * result.relevance)
+    np.testing.assert_array_equal(result.mask, result.guidance >= 0.25)
+
+
+@pytest.mark.parametrize("profile", ["default", "official"])
+def test_same_seed_same_bytes_and_other_seed_other_image(study, profile):
+    """Row 9, guarantee 2."""
+    first, again, other = (study.edit(ADD, seed=seed, profile=profile, **QUICK) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first.image.pixels, again.image.pixels)
+    np.testing.assert_array_equal(first.relevance, again.relevance)
+    assert torch.equal(first.latents, again.latents)
+    assert (first.image.pixels != other.image.pixels).any()
+    assert (first.relevance != other.relevance).any()
+
+
+def test_the_batch_does_not_matter(editor, study, make_chest):
+    """Row 9, guarantee 2."""
+    second = editor.open(make_chest(71, 140, 4095, np.uint16, seed=1))
+    items = [(study, ADD, 1), (second, "Remove the finding of edema.", 2), (study, ADD, 3)]
+    for (opened, instruction, seed), batched in zip(items, editor.edit_batch(items, **QUICK), strict=True):
+        alone = opened.edit(instruction, seed=seed, **QUICK)
+        np.testing.assert_array_equal(batched.image.pixels, alone.image.pixels)
+        assert torch.equal(batched.latents, alone.latents)
+
+
+def test_the_global_generator_is_neither_used_nor_moved(study):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first = study.edit(ADD, **QUICK)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(1)
+    np.testing.assert_array_equal(study.edit(ADD, **QUICK).image.pixels, first.image.pixels)
+
+
+def test_noise_given_from_outside_replays_the_seed(study):
+    """`noise` and `relevance_noise` are the generator's own draws, in this order."""
+    generator = torch.Generator().manual_seed(7)
+    noise = torch.randn(1, 4, 8, 8, generator=generator)
+    relevance_noise = torch.randn(4, 4, 8, 8, generator=generator)
+    seeded = study.edit(ADD, seed=7, **QUICK)
+    for given in (
+        {"noise": noise},
+        {"relevance_noise": relevance_noise},
+        {"noise": noise, "relevance_noise": relevance_noise},
+    ):
+        replayed = study.edit(ADD, seed=7, **given, **QUICK)
+        assert torch.equal(replayed.latents, seeded.latents)
+    other = study.edit(ADD, seed=7, noise=noise + 1, **QUICK)
+    np.testing.assert_array_equal(other.relevance, seeded.relevance)
+    assert not torch.equal(other.latents, seeded.latents)
+
+
+@pytest.mark.parametrize("name", ["noise", "relevance_noise"])
+def test_noise_of_another_shape_is_refused(study, name):
+    for shape in ((4, 8, 8), (1, 4, 8, 9), (0, 4, 8, 8)):
+        with pytest.raises(InputError, match=name):
+            study.edit(ADD, **{name: torch.zeros(shape)}, **QUICK)
+
+
+@pytest.mark.parametrize(("side", "half"), [("left", slice(48, None)), ("right", slice(None, 48))])
+def test_a_side_keeps_the_edit_on_that_side_of_the_patient(editor, make_chest, side, half):
+    """Row 4, guarantee 4: the patient's left is the image's right."""
+    opened = editor.open(make_chest(96, 96))
+    result = opened.edit(f"Add the finding of {side} pleural effusion.", **QUICK)
+    changed = result.image.pixels != result.source.pixels
+    assert changed.any()
+    changed[:, half] = False
+    assert not changed.any()
+
+
+def test_the_patients_own_anatomy_is_the_default(study):
+    result = study.edit(ADD, steps=2)
+    assert_confined(result)
+    assert result.report["parameters"]["anatomy"] == "default"
+    patient = study.guidance(ADD, anatomy="patient")
+    np.testing.assert_array_equal(result.pseudo_mask, patient.pseudo_mask)
+
+
+def test_a_wide_image_is_edited_on_its_own_pixels_alone(editor, make_chest):
+    """Row 10: the letterbox bars are never edited, in the latents either."""
+    opened = editor.open(make_chest(40, 160))
+    result = opened.edit(ADD, anatomy="none", steps=3)
+    assert_confined(result)
+    top, bottom, _, _ = Frame(40, 160, 64).content
+    z0 = opened._view("letterbox").z0
+    assert torch.equal(result.latents[:, :, : top // 8], z0[:, :, : top // 8])
+    assert torch.equal(result.latents[:, :, -(-bottom // 8) :], z0[:, :, -(-bottom // 8) :])
+    assert not torch.equal(result.latents, z0)
+
+
+def test_nothing_to_edit_gives_the_source_back(make_tiny_model, tmp_path, make_chest):
+    """Row 7, guarantee 5: on a calibrated scale the model can say that nothing is to be done."""
+    quiet = {"version": 1, "timesteps": {"800": {"null_p99": 1e3, "inside_median": 1e4}}}
+    opened = Editor.from_pretrained(make_tiny_model(tmp_path / "m", calibration=quiet)).open(make_chest())
+    steps = []
+    result = opened.edit(ADD, callback=lambda *step: steps.append(step), **QUICK)
+    np.testing.assert_array_equal(result.image.pixels, result.source.pixels)
+    assert not result.mask.any() and not steps
+    assert torch.equal(result.latents, opened._view("letterbox").z0)
+    assert any("nothing to edit" in warning for warning in result.report["warnings"])
+
+
+def test_uncalibrated_is_said_and_normalised_inside_the_anatomy(uncalibrated, make_chest):
+    """Rows 7 and 8."""
+    result = uncalibrated.open(make_chest()).edit(ADD, **QUICK)
+    assert any("uncalibrated" in warning for warning in result.report["warnings"])
+    assert "uncalibrated" in result.report["relevance"]["normalised"]
+    assert result.report["model"]["calibrated"] is False
+    assert_confined(result)
+    # The right lung has no say: R is zero there, but for the interpolation between cells.
+    assert not result.relevance[:, :20].any()
+
+
+def test_spread_is_reported_where_draws_disagree(study):
+    """Row 6."""
+    several = study.guidance(ADD, anatomy="prior")
+    assert several.report["relevance"]["draws"] == 4 and several.spread.any()
+    single = study.guidance(ADD, anatomy="prior", relevance_noise=torch.ones(1, 4, 8, 8))
+    assert single.report["relevance"]["draws"] == 1 and not single.spread.any()
+
+
+def test_guidance_alone_is_that_of_the_edit(study):
+    maps, result = study.guidance(ADD, seed=3, anatomy="prior"), study.edit(ADD, seed=3, **QUICK)
+    for name in ("relevance", "spread", "pseudo_mask", "guidance", "mask"):
+        np.testing.assert_array_equal(getattr(maps, name), getattr(result, name))
+
+
+def test_region_and_protect_narrow_the_edit(study):
+    whole = study.edit(ADD, anatomy="none", steps=3)
+    region = np.zeros(study.display.shape, bool)
+    region[30:60, 20:60] = True
+    protect = np.zeros(study.display.shape, np.uint8)
+    protect[:, 40:] = 255
+    result = study.edit(ADD, anatomy="none", region=region, protect=protect, steps=3)
+    np.testing.assert_array_equal(result.mask, whole.mask & region & (protect == 0))
+    assert_confined(result)
+    with pytest.raises(InputError, match="region"):
+        study.edit(ADD, region=region[1:], **QUICK)
+    with pytest.raises(InputError, match="official"):
+        study.edit(ADD, region=region, profile="official", steps=2)
+
+
+def test_samples_are_the_seeds_one_by_one(study):
+    result = study.edit(ADD, seed=4, samples=3, **QUICK)
+    for number, sample in enumerate(result.samples):
+        np.testing.assert_array_equal(sample.pixels, study.edit(ADD, seed=4 + number, **QUICK).image.pixels)
+    assert result.samples[0] is result.image
+    displays = np.stack([sample.display() for sample in result.samples])
+    np.testing.assert_allclose(result.sample_spread, displays.std(axis=0), atol=1e-5)
+    assert study.edit(ADD, **QUICK).sample_spread is None
+    for wrong in (0, 65, 1.5, True):
+        with pytest.raises(InputError, match="samples"):
+            study.edit(ADD, samples=wrong, **QUICK)
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "euler", "euler-ancestral", "unipc"])
+def test_any_scheduler(study, scheduler):
+    first, again = (study.edit(ADD, scheduler=scheduler, **QUICK) for _ in range(2))
+    assert_confined(first)
+    assert torch.equal(first.latents, again.latents)
+    assert first.report["parameters"]["scheduler"] == scheduler
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_runs(tiny_model, make_chest, dtype):
+    result = Editor.from_pretrained(tiny_model, device="cpu", dtype=dtype).open(make_chest()).edit(ADD, **QUICK)
+    assert_confined(result)
+    assert result.report["model"]["dtype"] == dtype
+
+
+def test_the_model_is_told_the_canonical_text(study):
+    typed = "  please ADD the finding of a LEFT-sided effusion "
+    result = study.edit(typed, **QUICK)
+    assert result.report["instruction"]["text"] == typed
+    assert result.report["instruction"]["given_to_model"] == ADD
+    np.testing.assert_array_equal(result.image.pixels, study.edit(ADD, **QUICK).image.pixels)
+
+
+def test_official_tells_the_model_what_was_typed(study):
+    typed = "add LEFT pleural effusion"
+    assert study.guidance(typed, profile="official").report["instruction"]["given_to_model"] == typed
+
+
+def test_official_takes_text_outside_the_grammar(study):
+    """Row 2, left column: no name recognised opens the whole image; ours says so."""
+    result = study.guidance("make it worse", profile="official")
+    assert (result.pseudo_mask == 1).all()
+    assert any("whole image" in warning for warning in result.report["warnings"])
+    with pytest.raises(InstructionError):
+        study.guidance("make it worse")
+
+
+def test_a_text_longer_than_the_model_reads(make_tiny_model, tmp_path, make_chest):
+    """Cut off in silence, an instruction loses edits; only the official profile does that, and says so."""
+    short = Editor.from_pretrained(make_tiny_model(tmp_path / "m", model_max_length=20)).open(make_chest())
+    with pytest.raises(InstructionError, match=r"37 tokens.* 20"):
+        short.edit(ADD, **QUICK)
+    report = short.guidance(ADD, profile="official").report
+    assert any("37 tokens" in warning for warning in report["warnings"])
+
+
+def test_a_missing_mask_is_an_error_not_the_whole_image(study, tmp_path):
+    """Row 1."""
+    for profile in ("default", "official"):
+        for anatomy in (tmp_path, tmp_path / "nowhere", "imaginary"):
+            with pytest.raises(AnatomyError):
+                study.edit(ADD, profile=profile, anatomy=anatomy, steps=2)
+    with pytest.raises(AnatomyError, match="patient"):
+        study.edit(ADD, profile="official", anatomy="patient", steps=2)
+
+
+def test_official_masks_of_a_folder_are_used(study, tmp_path):
+    mask = np.zeros((512, 512), np.uint8)
+    mask[256:, 256:] = 1
+    np.save(tmp_path / "pseudo_mask_Effusion.npy", mask)
+    result = study.edit(ADD, profile="official", anatomy=tmp_path, steps=3)
+    assert_confined(result)
+    assert result.mask.any() and not result.mask[:46].any() and not result.mask[:, :38].any()
+
+
+def test_official_at_the_working_size_is_untouched_by_geometry(editor, make_chest):
+    """At the model's size nothing is resampled: the composite's bytes are the rounded decoded brightness."""
+    opened = editor.open(make_chest(64, 64))
+    result = opened.edit(ADD, profile="official", anatomy="none", steps=3)
+    decoded = editor.backbone.decode(result.latents)[0].mean(0).detach().numpy()
+    expected = np.where(result.mask, np.round(decoded * 255), result.source.pixels)
+    np.testing.assert_allclose(result.image.pixels, expected, atol=1)
+
+
+def test_flat_relevance_in_the_official_profile_is_said(study, monkeypatch):
+    """Row 7: where the official code gives NaN, nothing is edited."""
+    monkeypatch.setattr("instructx2x.editing.relevance.differences", lambda *_: np.full((1, 1, 8, 8), 0.5, np.float32))
+    result = study.edit(ADD, profile="official", steps=2)
+    np.testing.assert_array_equal(result.image.pixels, result.source.pixels)
+    assert any("flat" in warning for warning in result.report["warnings"])
+
+
+def test_an_image_is_encoded_once(editor, make_chest, monkeypatch):
+    calls = []
+    encode = editor.backbone.encode
+    monkeypatch.setattr(editor.backbone, "encode", lambda image: calls.append(1) or encode(image))
+    opened = editor.open(make_chest())
+    for seed in range(3):
+        opened.edit(ADD, seed=seed, **QUICK)
+    assert len(calls) == 1
+
+
+def test_callback_sees_every_step(study):
+    steps = []
+    study.edit(ADD, callback=lambda done, total, latents: steps.append((done, total)), **QUICK)
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_the_source_is_not_touched(editor, make_chest):
+    """Guarantee 6."""
+    pixels = make_chest()
+    before = pixels.copy()
+    editor.open(pixels).edit(ADD, **QUICK)
+    np.testing.assert_array_equal(pixels, before)
+
+
+@pytest.mark.parametrize("wrong", [-1, 2**63, 1.5, True, "7"])
+def test_seeds_that_cannot_be_used(study, wrong):
+    with pytest.raises(InputError, match="seed"):
+        study.edit(ADD, seed=wrong, **QUICK)
+
+
+def test_report_is_complete_and_plain(study):
+    result = study.edit(ADD, **QUICK)
+    report = json.loads(json.dumps(result.report, allow_nan=False))
+    assert report == result.report
+    (edit,) = report["instruction"]["edits"]
+    assert (edit["operation"], edit["side"], edit["finding"]) == ("add", "left", "pleural effusion")
+    assert len(report["model"]["sha256"]) == 64
+    assert report["profile"] == "default" and report["seed"] == 0
+    assert report["parameters"] == {
+        "anatomy": "prior",
+        "threshold": 0.1,
+        "steps": 3,
+        "scheduler": "dpm++",
+        "text_guidance": 5.0,
+        "image_guidance": 1.3,
+    }
+    assert report["relevance"] == {"normalised": "calibrated", "draws": 4, "timesteps": [600, 800]}
+    assert report["mask"]["pixels"] == result.mask.sum()
+    assert report["mask"]["fraction"] == pytest.approx(result.mask.mean())
+    assert set(report["seconds"]) == {"encoding", "anatomy", "relevance", "sampling", "compositing"}
+    assert report["synthetic"] is True and report["pseudo_mask"]["kind"] == "prior"

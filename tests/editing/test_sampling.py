@@ -1,0 +1,175 @@
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+from instructx2x.editing import sampling
+from instructx2x.errors import InputError, ModelError
+
+CONFIG = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "epsilon",
+    "clip_sample": True,
+    "some_key_of_another_scheduler": 3,
+}
+DETERMINISTIC = [name for name in sampling.SCHEDULERS if name != "euler-ancestral"]
+EMPTY = torch.zeros(1, 2, 3)
+
+
+def seeded(seed):
+    return torch.randn((1, 4, 6, 6), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def z0():
+    return seeded(1)
+
+
+@pytest.fixture
+def noise():
+    return seeded(2)
+
+
+@pytest.fixture
+def half():
+    mask = torch.zeros(6, 6, dtype=torch.bool)
+    mask[:, 3:] = True
+    return mask
+
+
+def run(scheduler, z0, noise, mask, predict, **options):
+    options = {"steps": 10, "text_guidance": 7.5, "image_guidance": 1.5, **options}
+    return sampling.sample(predict, scheduler, z0, z0, EMPTY, EMPTY, mask, noise, **options)
+
+
+def other(shown, t, condition, text):
+    """A model that pulls the latents somewhere else."""
+    return 0.5 * shown + 0.1
+
+
+def recorder():
+    seen = []
+    return seen, lambda done, total, latents: seen.append(latents.clone())
+
+
+def test_guidance_formula():
+    """Method section 2."""
+    text, image, none = seeded(3), seeded(4), seeded(5)
+    torch.testing.assert_close(sampling.guide(text, image, none, 1, 1), text)
+    torch.testing.assert_close(sampling.guide(text, image, none, 0, 1), image)
+    torch.testing.assert_close(sampling.guide(text, image, none, 0, 0), none)
+    expected = none + 1.5 * (image - none) + 7.5 * (text - image)
+    torch.testing.assert_close(sampling.guide(text, image, none, 7.5, 1.5), expected)
+
+
+def test_the_three_branches_see_the_right_conditions(z0, noise, half):
+    condition, text, empty = seeded(6), torch.ones(1, 2, 3), torch.zeros(1, 2, 3)
+
+    def predict(shown, t, conditions, texts):
+        assert torch.equal(conditions, torch.cat([condition, condition, torch.zeros_like(condition)]))
+        assert torch.equal(texts, torch.cat([text, empty, empty]))
+        assert torch.equal(shown, shown[:1].expand(3, -1, -1, -1))
+        return shown
+
+    sampling.sample(
+        predict,
+        sampling.make_scheduler("ddim", CONFIG),
+        z0,
+        condition,
+        text,
+        empty,
+        half,
+        noise,
+        steps=2,
+        text_guidance=2.0,
+        image_guidance=1.0,
+    )
+
+
+@pytest.mark.parametrize("name", sampling.SCHEDULERS)
+def test_kept_region_ends_as_exactly_the_input(name, z0, noise, half):
+    """Row 5: no noise is left outside the mask, whatever the scheduler."""
+    generator = torch.Generator().manual_seed(0)
+    edited = run(sampling.make_scheduler(name, CONFIG), z0, noise, half, other, generator=generator)
+    assert torch.equal(edited[..., :3], z0[..., :3])
+    assert not torch.allclose(edited[..., 3:], z0[..., 3:], atol=0.1)
+
+
+@pytest.mark.parametrize("steps", [10, 25])
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_kept_and_edited_regions_carry_the_same_noise(name, steps, z0, noise, half):
+    """Row 5: for a model that knows the noise, both regions stay on one trajectory that ends at the input."""
+    scheduler = sampling.make_scheduler(name, CONFIG)
+
+    def oracle(shown, t, condition, text):
+        return noise.expand(3, -1, -1, -1)
+
+    seen, callback = recorder()
+    edited = run(scheduler, z0, noise, half, oracle, steps=steps, callback=callback)
+    torch.testing.assert_close(edited, z0, rtol=1e-3, atol=2e-3)
+    for latents, t in zip(seen, scheduler.timesteps[1:], strict=False):
+        torch.testing.assert_close(latents, scheduler.add_noise(z0, noise, t[None]), rtol=1e-3, atol=5e-3)
+
+
+def test_official_order_keeps_the_noise_of_the_step_before(z0, noise, half):
+    """Row 5, left column: re-noised to t_i after a step to t_(i+1), and sigma 0.041 is left at the end."""
+    scheduler = sampling.official_scheduler(CONFIG)
+    seen, callback = recorder()
+    edited = run(scheduler, z0, noise, half, other, steps=100, keep="same", callback=callback)
+    for latents, t in zip(seen, scheduler.timesteps, strict=True):
+        torch.testing.assert_close(latents[..., :3], scheduler.add_noise(z0, noise, t[None])[..., :3])
+    left = (edited - scheduler.alphas_cumprod[1].sqrt() * z0)[..., :3]
+    np.testing.assert_allclose((left / noise[..., :3]).numpy(), 0.041, atol=5e-4)
+
+
+@pytest.mark.parametrize(("steps", "ratio"), [(100, 1.04), (20, 1.22), (10, 1.46)])
+def test_the_official_order_is_worse_with_fewer_steps(steps, ratio):
+    """Row 5, left column: how much more noise to its signal the kept region has, median over steps."""
+    scheduler = sampling.official_scheduler(CONFIG)
+    scheduler.set_timesteps(steps)
+    abar = scheduler.alphas_cumprod[scheduler.timesteps]
+    sigma = ((1 - abar) / abar).sqrt()
+    assert (sigma[:-1] / sigma[1:]).median().item() == pytest.approx(ratio, abs=0.01)
+
+
+def test_official_scheduler_whatever_the_folder_holds():
+    euler = diffusers.EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    scheduler = sampling.official_scheduler(euler.config)
+    scheduler.set_timesteps(100)
+    assert isinstance(scheduler, diffusers.DDIMScheduler)
+    assert scheduler.timesteps.tolist() == list(range(991, 0, -10))
+    assert scheduler.final_alpha_cumprod == scheduler.alphas_cumprod[0]
+    assert not scheduler.config.clip_sample
+
+
+def test_any_scheduler_of_diffusers(z0, noise, half):
+    given = diffusers.HeunDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    edited = run(sampling.make_scheduler(given, CONFIG), z0, noise, half, other)
+    assert torch.equal(edited[..., :3], z0[..., :3])
+    assert len(given.timesteps) > 1000, "the user's own object is left alone"
+
+
+def test_unknown_scheduler():
+    with pytest.raises(InputError, match="ddim"):
+        sampling.make_scheduler("dijkstra", CONFIG)
+
+
+def test_callback_counts_the_steps_and_can_stop(z0, noise, half):
+    calls = []
+
+    def stop(done, total, latents):
+        calls.append((done, total, latents.shape))
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(sampling.make_scheduler("ddim", CONFIG), z0, noise, half, other, callback=stop)
+    assert calls == [(done, 10, z0.shape) for done in (1, 2, 3)]
+
+
+def test_numbers_that_are_not_finite_are_told(z0, noise, half):
+    with pytest.raises(ModelError, match="float32"):
+        run(sampling.make_scheduler("ddim", CONFIG), z0, noise, half, lambda shown, *_: shown * torch.nan)
