@@ -1,0 +1,514 @@
+"""Training of the lung network: reviewed masks first, then one round on its own confident answers.
+
+The reviewed masks are few (about forty, all of COVID-19 patients), so the pictures are changed strongly:
+geometry, exposure, haze, blur, noise, collimation, and white disease painted into the lungs, whose outline
+must still be found. Pictures that are no upright chest X-ray are shown with empty targets, so that "no lungs"
+can be an answer.
+
+    python -m instructx2x.training.lungs --data DATA --out lungs.safetensors
+    python -m instructx2x.training.lungs --data DATA --folds 3        (cross-validated Dice only)
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from safetensors.torch import save
+from scipy import ndimage
+from torch.nn import functional
+
+from instructx2x.anatomy.lungs import SIZE, LungNet, implausibility, symmetric_probabilities
+from instructx2x.errors import InputError
+from instructx2x.imaging.geometry import Frame
+
+BATCH = 16
+LEARNING_RATE = 2e-3
+HUMAN_STEPS = 450
+SELF_STEPS = 500
+UNLABELLED = 450
+AGREEMENT = 0.95
+NEGATIVES = 0.06
+
+
+@dataclass(frozen=True)
+class LungSet:
+    """Pictures with both lungs outlined, letterboxed to the network's square.
+
+    Attributes:
+        images: (N, 1, S, S) float32 in [0, 1].
+        masks: (N, 2, S, S) float32 in [0, 1]: patient's right lung, patient's left lung.
+        patients: N patient identifiers.
+    """
+
+    images: torch.Tensor
+    masks: torch.Tensor
+    patients: tuple[str, ...]
+
+    def take(self, indices: Iterable[int]) -> LungSet:
+        indices = list(indices)
+        return LungSet(self.images[indices], self.masks[indices], tuple(self.patients[i] for i in indices))
+
+
+def split_sides(mask: np.ndarray) -> np.ndarray:
+    """Tell the two lungs of one mask apart: of its two largest parts the one further left is the right lung.
+
+    Args:
+        mask: (H, W) bool, both lungs.
+
+    Returns:
+        (2, H, W) bool: patient's right lung, patient's left lung.
+
+    Raises:
+        InputError: the mask has fewer than two parts.
+    """
+    parts, count = ndimage.label(mask)
+    if count < 2:
+        raise InputError("a lung mask must hold two separate lungs; leave this one out of masks.csv")
+    largest = 1 + np.argsort(np.bincount(parts.ravel())[1:])[-2:]
+    centres = ndimage.center_of_mass(mask, parts, largest)
+    order = np.argsort([column for _, column in centres])
+    return np.stack([parts == largest[i] for i in order])
+
+
+def read_square(path: Path) -> np.ndarray:
+    """A gray picture in the network's square: (S, S) float32 in [0, 1]."""
+    pixels = np.asarray(Image.open(path).convert("L"), dtype=np.float32) / 255
+    return Frame(*pixels.shape, SIZE).to_model(pixels)
+
+
+def tables(data: Path) -> pl.DataFrame:
+    """metadata.csv of usable pictures of adults (children are the Kermany source)."""
+    if not (data / "metadata.csv").is_file():
+        raise InputError(f"{data} holds no metadata.csv; give the folder of the chest X-rays with --data")
+    rows = pl.read_csv(data / "metadata.csv", infer_schema_length=None)
+    adult = pl.col("age").cast(pl.Float64, strict=False).fill_null(18) >= 18
+    return rows.filter((pl.col("qc") == "ok") & adult & ~pl.col("id").str.starts_with("ker_"))
+
+
+def reviewed(data: Path, *, split: str | None = None) -> LungSet:
+    """The pictures with reviewed lung masks (masks.csv), of one split or of all."""
+    rows = tables(data).select("id", "split", "patient_id", image="file")
+    rows = pl.read_csv(data / "masks.csv").join(rows, on="id").sort("id")
+    if split is not None:
+        rows = rows.filter(pl.col("split") == split)
+    images, masks = [], []
+    for row in rows.iter_rows(named=True):
+        images.append(read_square(data / row["image"]))
+        sides = split_sides(np.asarray(Image.open(data / row["file"]).convert("L")) > 127)
+        frame = Frame(*sides.shape[1:], SIZE)
+        masks.append(np.stack([frame.to_model(side, Image.Resampling.BILINEAR) for side in sides]))
+    return LungSet(
+        torch.from_numpy(np.stack(images))[:, None],
+        torch.from_numpy(np.stack(masks)),
+        tuple(rows["patient_id"]),
+    )
+
+
+def unlabelled(data: Path, count: int, seed: int) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """A seeded draw of NIH training pictures, one picture a patient: (N, 1, S, S) and the patients."""
+    rows = tables(data).filter((pl.col("split") == "train") & pl.col("id").str.starts_with("nih_"))
+    rows = rows.sort("id").unique("patient_id", keep="first", maintain_order=True)
+    rows = rows.sample(min(count, len(rows)), seed=seed, shuffle=True)
+    images = np.stack([read_square(data / file) for file in rows["file"]])
+    return torch.from_numpy(images)[:, None], tuple(rows["patient_id"])
+
+
+def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> torch.Tensor:
+    return (low + (high - low) * torch.rand(n, generator=generator)).view(n, 1, 1, 1)
+
+
+def _sometimes(n: int, share: float, generator: torch.Generator) -> torch.Tensor:
+    return (torch.rand(n, generator=generator) < share).view(n, 1, 1, 1)
+
+
+def _clouds(n: int, cells: int, size: int, generator: torch.Generator) -> torch.Tensor:
+    """(n, 1, size, size) smooth random fields, about standard normal, `cells` bumps across."""
+    return _smooth(torch.randn(n, 1, cells, cells, generator=generator), size)
+
+
+def _smooth(coarse: torch.Tensor, size: int) -> torch.Tensor:
+    """Enlarge a coarse field: cubic to a quarter of the size, then linear: faster, and it looks the same."""
+    quarter = functional.interpolate(coarse, (size // 4, size // 4), mode="bicubic", align_corners=False)
+    return functional.interpolate(quarter, (size, size), mode="bilinear", align_corners=False)
+
+
+def warp(
+    images: torch.Tensor, masks: torch.Tensor, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random turn, anisotropic zoom, shear, shift and elastic bend of pictures and masks; half are mirrored.
+
+    A mirrored picture has its two lungs swapped, because a lung's side is where it lies. Outside is black.
+    """
+    n, _, size, _ = images.shape
+    flip = torch.rand(n, generator=generator) < 0.5
+    images = torch.where(flip.view(n, 1, 1, 1), images.flip(-1), images)
+    masks = torch.where(flip.view(n, 1, 1, 1), masks.flip(-1).flip(1), masks)
+    angle = torch.randn(n, generator=generator) * 0.09
+    zoom = torch.exp(torch.empty(n).uniform_(-0.4, 0.35, generator=generator))
+    aspect = torch.exp(torch.randn(n, generator=generator) * 0.1)
+    shear = torch.randn(n, generator=generator) * 0.05
+    matrix = torch.stack(
+        [
+            torch.stack([angle.cos() * zoom * aspect, -angle.sin() * zoom + shear], 1),
+            torch.stack([angle.sin() * zoom, angle.cos() * zoom / aspect], 1),
+        ],
+        1,
+    )
+    shift = torch.randn(n, 2, 1, generator=generator) * 0.1
+    grid = functional.affine_grid(torch.cat([matrix, shift], 2), [n, 1, size, size], align_corners=False)
+    bend = _smooth(torch.randn(n, 2, 5, 5, generator=generator), size)
+    grid = grid + 0.025 * bend.permute(0, 2, 3, 1)
+    moved = functional.grid_sample(torch.cat([images, masks], 1), grid, align_corners=False)
+    return moved[:, :1].clamp(0, 1), moved[:, 1:].clamp(0, 1)
+
+
+def paint_disease(images: torch.Tensor, masks: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Whiten parts of the lungs: clouds anywhere, fluid from below, now and then a whole lung.
+
+    The paint bleeds over the outline by a few pixels, so that its own edge never gives the outline away.
+    """
+    n, _, size, _ = images.shape
+    white = images[..., ::4, ::4].flatten(1).quantile(0.85, dim=1).view(n, 1, 1, 1) * _uniform(
+        n, 0.8, 1.1, generator
+    )
+    rows = torch.linspace(0, 1, size).view(1, 1, size, 1)
+    for side in (0, 1):
+        lung = masks[:, side : side + 1]
+        soft = functional.avg_pool2d(functional.avg_pool2d(lung, 4), 3, stride=1, padding=1)
+        soft = functional.interpolate(soft, (size, size), mode="bilinear", align_corners=False)
+        clouds = torch.sigmoid(4 * (_clouds(n, 6, size, generator) - _uniform(n, 0.0, 1.2, generator)))
+        bottom = (lung * rows).flatten(1).amax(1).view(n, 1, 1, 1)
+        level = bottom - _uniform(n, 0.0, 0.45, generator) + 0.03 * _clouds(n, 3, size, generator)
+        fluid = torch.sigmoid((rows - level) / _uniform(n, 0.01, 0.06, generator))
+        field = clouds * _sometimes(n, 0.3, generator)
+        field = torch.maximum(field, fluid * _sometimes(n, 0.3, generator))
+        field = torch.maximum(field, _sometimes(n, 0.07, generator).float())
+        images = images + _uniform(n, 0.3, 1.0, generator) * field * soft * (white - images)
+    return images.clamp(0, 1)
+
+
+def expose(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Random gamma, contrast, haze, shading, blur, noise, bright markers, collimation; polarity is kept."""
+    n, _, size, _ = images.shape
+    images = images.clamp(0, 1) ** torch.exp(_uniform(n, -0.7, 0.7, generator))
+    hazy = _sometimes(n, 0.3, generator)
+    contrast = torch.where(hazy, _uniform(n, 0.15, 0.5, generator), _uniform(n, 0.6, 1.3, generator))
+    level = _uniform(n, 0.3, 0.7, generator)
+    images = (images - 0.5) * contrast + level
+    images = images + _uniform(n, 0.0, 0.1, generator) * contrast * _clouds(n, 3, size, generator)
+    blurred = functional.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
+    images = torch.where(_sometimes(n, 0.3, generator), blurred, images)
+    images = images + _uniform(n, 0.0, 0.05, generator) * contrast * torch.randn(
+        images.shape, generator=generator
+    )
+    place = torch.linspace(0, 1, size)
+    for _ in range(2):
+        x, y = (_uniform(n, 0.0, 1.0, generator) for _ in range(2))
+        w, h = (_uniform(n, 0.01, 0.05, generator) for _ in range(2))
+        marker = ((place.view(1, 1, 1, -1) - x).abs() < w) & ((place.view(1, 1, -1, 1) - y).abs() < h)
+        images = torch.where(marker & _sometimes(n, 0.3, generator), _uniform(n, 0.7, 1.0, generator), images)
+    low, high = (_uniform(n, 0.0, 0.08, generator) for _ in range(2))
+    for axis in ((1, 1, 1, -1), (1, 1, -1, 1)):
+        outside = (place.view(axis) < low) | (place.view(axis) > 1 - high)
+        images = torch.where(
+            outside & _sometimes(n, 0.2, generator), _uniform(n, 0.0, 0.1, generator), images
+        )
+    return images.clamp(0, 1)
+
+
+def spoil(
+    images: torch.Tensor, masks: torch.Tensor, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Turn a small share of the batch into what is no upright chest X-ray, with empty targets."""
+    images, masks = images.clone(), masks.clone()
+    size = images.shape[-1]
+    for i in torch.nonzero(torch.rand(len(images), generator=generator) < NEGATIVES).flatten().tolist():
+        kind = int(torch.randint(7, (1,), generator=generator))
+        if kind == 0:
+            images[i] = images[i].flip(1)
+        elif kind == 1:
+            images[i] = images[i].transpose(1, 2).clone()
+        elif kind == 2:
+            images[i] = 1 - images[i]
+        elif kind == 3:
+            images[i] = torch.rand(1, generator=generator) + 0.01 * torch.randn(
+                1, size, size, generator=generator
+            )
+        elif kind == 4:
+            images[i] = torch.rand(1, size, size, generator=generator)
+        else:
+            cells = int(torch.randint(3, 48, (1,), generator=generator))
+            images[i] = 0.5 + 0.25 * _clouds(1, cells, size, generator)[0]
+        masks[i] = 0
+    return images.clamp(0, 1), masks
+
+
+def augment(
+    images: torch.Tensor, masks: torch.Tensor, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One random change of a batch: (n, 1, S, S) and (n, 2, S, S), both in [0, 1], to the same shapes."""
+    images, masks = warp(images, masks, generator)
+    images = expose(paint_disease(images, masks, generator), generator)
+    return spoil(images, masks, generator)
+
+
+def loss_of(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy plus one minus the soft Dice, over both lungs; an empty target asks for nothing."""
+    entropy = functional.binary_cross_entropy_with_logits(logits, masks)
+    probabilities = logits.sigmoid()
+    common = (probabilities * masks).sum((2, 3))
+    total = (probabilities + masks).sum((2, 3))
+    return entropy + (1 - (2 * common + 20) / (total + 20)).mean()
+
+
+def fit(
+    net: LungNet,
+    sets: list[LungSet],
+    *,
+    steps: int,
+    seed: int,
+    label: str,
+    learning_rate: float = LEARNING_RATE,
+    checkpoint: Path | None = None,
+    checkpoint_every: int = 200,
+) -> LungNet:
+    """Train `net` in place on equal shares of the given sets and return the moving average of its weights.
+
+    Args:
+        net: the network to go on from.
+        sets: each gives BATCH / len(sets) pictures to every batch.
+        steps: number of batches; the learning rate warms up over a tenth, then falls along a half cosine.
+        seed: with the step number it fixes every random choice, so that a resumed run sees the same batches.
+        label: name in the progress bar.
+        learning_rate: its peak.
+        checkpoint: where the state is kept every `checkpoint_every` steps and looked for at the start.
+    """
+    net = net.train().to(memory_format=torch.channels_last)
+    average = torch.optim.swa_utils.AveragedModel(
+        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99), use_buffers=True
+    )
+    optimizer = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, learning_rate, total_steps=steps + 1, pct_start=0.1
+    )
+    parts = {"net": net, "average": average, "optimizer": optimizer, "schedule": schedule}
+    first = 0
+    if checkpoint is not None and checkpoint.is_file():
+        state = torch.load(checkpoint, weights_only=True)
+        first = state["step"]
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    share = BATCH // len(sets)
+    with Progress(*columns, TextColumn("loss {task.fields[loss]:.3f}")) as progress:
+        bar = progress.add_task(label, total=steps, completed=first, loss=float("nan"))
+        for step in range(first, steps):
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+            picks = [torch.randint(len(s.patients), (share,), generator=generator) for s in sets]
+            images = torch.cat([s.images[pick] for s, pick in zip(sets, picks, strict=True)])
+            masks = torch.cat([s.masks[pick] for s, pick in zip(sets, picks, strict=True)])
+            images, masks = augment(images, masks, generator)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = net(images.contiguous(memory_format=torch.channels_last))
+            loss = loss_of(logits.float(), masks)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            average.update_parameters(net)
+            progress.update(bar, advance=1, loss=float(loss.detach()))
+            if checkpoint is not None and (step + 1) % checkpoint_every == 0:
+                state = {name: part.state_dict() for name, part in parts.items()}
+                torch.save({"step": step + 1, **state}, checkpoint)
+    return average.module.eval()
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    """Dice overlap of two boolean arrays of one shape; 1 when both are empty."""
+    total = a.sum() + b.sum()
+    return float(2 * (a & b).sum() / total) if total else 1.0
+
+
+@torch.inference_mode()
+def pseudo_labels(net: LungNet, images: torch.Tensor, patients: tuple[str, ...]) -> LungSet:
+    """The network's own answers where they are plausible and stable.
+
+    Each picture is seen as it is, with gamma 0.7 and 1.5, and zoomed out to 0.75, each also mirrored; the
+    answer is the mean. It is kept when every answer reaches a Dice of AGREEMENT with it, for both lungs.
+    """
+    kept, masks = [], []
+    margin = SIZE // 8
+    everywhere = np.ones((SIZE, SIZE), bool)
+    for i in range(len(images)):
+        image = images[i : i + 1]
+        answers = [symmetric_probabilities(net, torch.cat([image, image**0.7, image**1.5]))]
+        shrunk = functional.interpolate(image, (SIZE - 2 * margin,) * 2, mode="bilinear", antialias=True)
+        answer = symmetric_probabilities(net, functional.pad(shrunk, [margin] * 4))
+        inner = answer[..., margin:-margin, margin:-margin]
+        answers.append(functional.interpolate(inner, (SIZE, SIZE), mode="bilinear", align_corners=False))
+        several = torch.cat(answers).numpy()
+        mean = several.mean(0)
+        stable = (
+            min(dice(one[side] >= 0.5, mean[side] >= 0.5) for one in several for side in (0, 1)) >= AGREEMENT
+        )
+        if stable and not implausibility(mean, everywhere):
+            kept.append(i)
+            masks.append(mean)
+    return LungSet(
+        images[kept], torch.from_numpy(np.array(masks, np.float32)), tuple(patients[i] for i in kept)
+    )
+
+
+@torch.inference_mode()
+def scores(net: LungNet, held_out: LungSet) -> np.ndarray:
+    """(N, 2) Dice of each picture's right and left lung."""
+    answers = symmetric_probabilities(net, held_out.images).numpy() >= 0.5
+    truth = held_out.masks.numpy() >= 0.5
+    return np.array(
+        [[dice(a[side], t[side]) for side in (0, 1)] for a, t in zip(answers, truth, strict=True)]
+    )
+
+
+def train_network(
+    human: LungSet,
+    pool: tuple[torch.Tensor, tuple[str, ...]],
+    *,
+    seed: int,
+    steps: tuple[int, int],
+    checkpoints: Path | None = None,
+    console: Console | None = None,
+) -> LungNet:
+    """Both rounds: reviewed masks alone, then reviewed masks and the network's own answers in equal shares.
+
+    Args:
+        human: reviewed masks.
+        pool: unlabelled pictures and their patients.
+        seed: fixes the first weights and every random choice.
+        steps: batches of the first and of the second round.
+        checkpoints: folder for the two rounds' states; None keeps none.
+        console: where the count of own answers is told.
+    """
+    torch.manual_seed(seed)
+    if checkpoints is not None:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+
+    def place(name: str) -> Path | None:
+        return checkpoints / name if checkpoints is not None else None
+
+    net = fit(
+        LungNet(), [human], steps=steps[0], seed=seed, label="reviewed masks", checkpoint=place("human.pt")
+    )
+    if not steps[1]:
+        return net
+    own = pseudo_labels(net, *pool)
+    if console is not None:
+        console.print(
+            f"{len(own.patients)} of {len(pool[1])} unlabelled pictures have a stable, plausible answer"
+        )
+    if not own.patients:
+        return net
+    return fit(
+        net, [human, own], steps=steps[1], seed=seed + 1, label="own answers", checkpoint=place("self.pt"),
+        learning_rate=LEARNING_RATE / 2,
+    )  # fmt: skip
+
+
+def train_lungs(
+    data: Path,
+    out: Path,
+    *,
+    seed: int = 0,
+    steps: tuple[int, int] = (HUMAN_STEPS, SELF_STEPS),
+    unlabelled_count: int = UNLABELLED,
+    checkpoints: Path | None = None,
+) -> Path:
+    """Train the lung network on the training split and write its weights, half precision, as safetensors.
+
+    Args:
+        data: folder with metadata.csv, masks.csv, images/ and masks/.
+        out: the weights file; written whole or not at all.
+        seed: fixes every random choice.
+        steps: batches of the two rounds; a second of 0 leaves self-training out.
+        unlabelled_count: how many NIH training pictures are offered to self-training.
+        checkpoints: folder from which an interrupted run goes on; None starts afresh and keeps nothing.
+
+    Raises:
+        InputError: the data folder is not what it should be.
+    """
+    human = reviewed(data, split="train")
+    pool = unlabelled(data, unlabelled_count, seed)
+    net = train_network(human, pool, seed=seed, steps=steps, checkpoints=checkpoints, console=Console())
+    state = {
+        name: value.half().contiguous()
+        for name, value in net.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(out.name + ".part")
+    temporary.write_bytes(save(state))
+    temporary.replace(out)
+    return out
+
+
+def cross_validate(
+    data: Path, *, folds: int = 3, seed: int = 0, steps: tuple[int, int] = (HUMAN_STEPS, SELF_STEPS)
+) -> np.ndarray:
+    """Dice of every reviewed picture by a network that never saw its patient: (N, 2), right and left lung.
+
+    Patients are dealt into folds by a seeded shuffle, and each fold runs the whole recipe on the others.
+    """
+    human = reviewed(data)
+    pool = unlabelled(data, UNLABELLED, seed)
+    people = sorted(set(human.patients))
+    np.random.default_rng(seed).shuffle(people)
+    fold_of = {person: i % folds for i, person in enumerate(people)}
+    fold = np.array([fold_of[person] for person in human.patients])
+    result = np.zeros((len(fold), 2))
+    for k in range(folds):
+        net = train_network(human.take(np.flatnonzero(fold != k)), pool, seed=seed, steps=steps)
+        result[fold == k] = scores(net, human.take(np.flatnonzero(fold == k)))
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train or cross-validate the lung network.")
+    parser.add_argument("--data", type=Path, required=True, help="folder with metadata.csv and masks.csv")
+    parser.add_argument("--out", type=Path, help="weights file to write")
+    parser.add_argument("--folds", type=int, help="cross-validate by patient instead, with so many folds")
+    parser.add_argument(
+        "--steps", type=int, nargs=2, default=(HUMAN_STEPS, SELF_STEPS), metavar=("FIRST", "SECOND")
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--checkpoints", type=Path, help="folder to keep and resume an unfinished run")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    if (options.out is None) == (options.folds is None):
+        parser.error("give either --out or --folds")
+    torch.set_num_threads(options.threads)
+    steps = tuple(options.steps)
+    if options.folds is None:
+        train_lungs(
+            options.data, options.out, seed=options.seed, steps=steps, checkpoints=options.checkpoints
+        )
+        return
+    result = cross_validate(options.data, folds=options.folds, seed=options.seed, steps=steps)
+    table = Table(
+        "lung", "mean Dice", "lowest", title=f"{options.folds} folds by patient, {len(result)} pictures"
+    )
+    for name, values in (("right", result[:, 0]), ("left", result[:, 1]), ("both", result.mean(1))):
+        table.add_row(name, f"{values.mean():.3f}", f"{values.min():.3f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
