@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from instructx2x.editing import Editor
 from instructx2x.errors import AnatomyError, InputError, InstructionError
@@ -207,6 +208,23 @@ def test_region_and_protect_narrow_the_edit(study):
         study.edit(ADD, region=region, profile="official", steps=2)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "I;16"])
+def test_a_region_is_read_from_any_kind_of_picture(study, tmp_path, mode):
+    region = np.zeros(study.display.shape, np.uint8)
+    region[30:60, 20:60] = 255
+    Image.fromarray(region).convert(mode).save(tmp_path / "region.png")
+    expected = study.guidance(ADD, anatomy="none", region=region // 255).mask
+    np.testing.assert_array_equal(study.guidance(ADD, anatomy="none", region=tmp_path / "region.png").mask, expected)
+
+
+def test_regions_that_cannot_be_read(study, tmp_path):
+    (tmp_path / "text.png").write_text("a mask")
+    Image.new("L", (3, 3)).save(tmp_path / "small.png")
+    for path in (tmp_path / "nowhere.png", tmp_path / "text.png", tmp_path / "small.png", tmp_path):
+        with pytest.raises(InputError, match="protect"):
+            study.guidance(ADD, anatomy="none", protect=path)
+
+
 def test_samples_are_the_seeds_one_by_one(study):
     result = study.edit(ADD, seed=4, samples=3, **QUICK)
     for number, sample in enumerate(result.samples):
@@ -255,6 +273,16 @@ def test_official_takes_text_outside_the_grammar(study):
     assert any("whole image" in warning for warning in result.report["warnings"])
     with pytest.raises(InstructionError):
         study.guidance("make it worse")
+
+
+@pytest.mark.parametrize("instruction", [None, 7, b"Add edema", "Add edema. " * 1000, "\ud800", ""])
+def test_instructions_that_are_no_text(study, instruction):
+    with pytest.raises(InstructionError):
+        study.guidance(instruction)
+
+
+def test_official_survives_any_text(study):
+    study.guidance("\ud800 \x00 \N{GRINNING FACE}", profile="official")
 
 
 def test_a_text_longer_than_the_model_reads(make_tiny_model, tmp_path, make_chest):

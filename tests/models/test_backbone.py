@@ -63,9 +63,7 @@ def test_half_precision_weights_load_as_float32(copy):
         ("text_encoder", "model"),
     ):
         file = copy / part / f"{name}.safetensors"
-        save_file(
-            {key: value.half() for key, value in load_file(file).items()}, file, metadata={"format": "pt"}
-        )
+        save_file({key: value.half() for key, value in load_file(file).items()}, file, metadata={"format": "pt"})
     loaded = load(copy, device="cpu")
     assert {p.dtype for net in (loaded.unet, loaded.vae, loaded.text_encoder) for p in net.parameters()} == {
         torch.float32

@@ -14,7 +14,7 @@ import diffusers
 import numpy as np
 import torch
 from diffusers import SchedulerMixin
-from PIL.Image import Resampling
+from PIL import Image
 
 import instructx2x
 from instructx2x.anatomy.lungs import Lungs, segment_lungs
@@ -30,6 +30,7 @@ from instructx2x.imaging.reading import from_array, read
 from instructx2x.imaging.writing import edited_suffix
 from instructx2x.instructions.edits import Edit
 from instructx2x.instructions.language import parse, render
+from instructx2x.instructions.terms import MAX_CHARACTERS
 from instructx2x.models import Backbone, load
 
 MAX_SAMPLES = 64
@@ -183,9 +184,7 @@ class Study:
         relevance_noise: torch.Tensor | None = None,
     ) -> Guidance:
         """The maps alone, without editing: the same as those of `edit` with the same arguments."""
-        request = self._request(
-            instruction, seed, profile, region, protect, anatomy=anatomy, threshold=threshold
-        )
+        request = self._request(instruction, seed, profile, region, protect, anatomy=anatomy, threshold=threshold)
         with _exact(self.editor.backbone):
             plan = self._plan(request, noise, relevance_noise)
         return Guidance(**_maps(self, plan), report=_report(self, request, plan))
@@ -274,9 +273,7 @@ class Study:
                 "protect": protect,
                 "callback": callback,
             }
-            images += tuple(
-                self.edit(instruction, seed=seed + number, **others).image for number in range(1, samples)
-            )
+            images += tuple(self.edit(instruction, seed=seed + number, **others).image for number in range(1, samples))
             spread = _spread_over(images)
             report["samples"] = samples
         return Result(
@@ -305,6 +302,10 @@ class Study:
         )
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63 - MAX_SAMPLES:
             raise InputError(f"seed must be a whole number of 0 or more, not {seed}")
+        if not isinstance(instruction, str) or len(instruction) > MAX_CHARACTERS:
+            raise InstructionError(f"the instruction must be text of at most {MAX_CHARACTERS:,} characters")
+        # Half a surrogate pair, as from a broken terminal, is no text that a tokenizer or a file can take.
+        instruction = instruction.encode("utf-8", "replace").decode("utf-8")
         warnings = []
         if settings.profile.official:
             if region is not None or protect is not None:
@@ -340,18 +341,23 @@ class Study:
         )
 
     def _read_region(self, region: Region | None, name: str) -> np.ndarray | None:
+        """A region as (H, W) bool: bright is at least half of the brightest, so that 0/1 and 0/255 mean the same."""
         if region is None:
             return None
-        if isinstance(region, np.ndarray):
-            chosen = region if region.dtype == bool else region > 0
-        else:
-            chosen = read(region).display() >= 0.5
-        if chosen.shape != self.display.shape:
-            height, width = self.display.shape
-            raise InputError(
-                f"{name} must have the image's size, {width} x {height} pixels, and one gray channel"
-            )
-        return chosen
+        height, width = self.display.shape
+        wanted = f"{name} must have the image's size, {width} x {height} pixels"
+        if not isinstance(region, np.ndarray):
+            try:
+                with Image.open(region) as picture:
+                    # Before it is decoded, so that a huge picture costs nothing.
+                    if picture.size != (width, height):
+                        raise InputError(f"{wanted}, not {picture.width} x {picture.height}")
+                    region = np.asarray(picture.convert("L"))
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                raise InputError(f"{name} {region} cannot be read as a picture") from error
+        if region.shape != (height, width):
+            raise InputError(f"{wanted}, as an array of its height x width")
+        return (region > 0) & (region >= region.max() / 2)
 
     def _view(self, mode: str) -> _View:
         if mode not in self._views:
@@ -366,9 +372,7 @@ class Study:
             self._views[mode] = _View(frame, display, latents, latents * backbone.vae.config.scaling_factor)
         return self._views[mode]
 
-    def _plan(
-        self, request: _Request, noise: torch.Tensor | None, relevance_noise: torch.Tensor | None
-    ) -> _Plan:
+    def _plan(self, request: _Request, noise: torch.Tensor | None, relevance_noise: torch.Tensor | None) -> _Plan:
         profile = request.settings.profile
         clock = _Clock()
         with clock("encoding"):
@@ -383,13 +387,9 @@ class Study:
             maps = (self._official_maps if profile.official else self._our_maps)(
                 request, view, anatomy.values, relevance_noise
             )
-        return _Plan(
-            view=view, generator=generator, noise=noise, anatomy=anatomy, seconds=clock.seconds, **maps
-        )
+        return _Plan(view=view, generator=generator, noise=noise, anatomy=anatomy, seconds=clock.seconds, **maps)
 
-    def _noise(
-        self, name: str, given: torch.Tensor | None, draws: int, generator: torch.Generator
-    ) -> torch.Tensor:
+    def _noise(self, name: str, given: torch.Tensor | None, draws: int, generator: torch.Generator) -> torch.Tensor:
         backbone = self.editor.backbone
         shape = (draws, *backbone.latent_shape[1:])
         # Drawn even when it is given, so that giving one noise leaves the other as it was.
@@ -399,9 +399,7 @@ class Study:
         given = torch.as_tensor(given, dtype=torch.float32)
         several = name == "relevance_noise" and given.ndim == 4 and len(given) >= 1
         if tuple(given.shape[1:]) != shape[1:] or not (several or len(given) == 1):
-            raise InputError(
-                f"{name} must have the shape {tuple(backbone.latent_shape)}, not {tuple(given.shape)}"
-            )
+            raise InputError(f"{name} must have the shape {tuple(backbone.latent_shape)}, not {tuple(given.shape)}")
         return given.to(backbone.device)
 
     def _anatomy(self, request: _Request) -> PseudoMask:
@@ -411,9 +409,7 @@ class Study:
         lungs = self.lungs if chosen in ("default", "patient") else None
         return pseudo_mask(request.edits, self.display, anatomy=chosen, lungs=lungs)
 
-    def _differences(
-        self, request: _Request, view: _View, noise: torch.Tensor, timesteps: Sequence[int]
-    ) -> np.ndarray:
+    def _differences(self, request: _Request, view: _View, noise: torch.Tensor, timesteps: Sequence[int]) -> np.ndarray:
         embed = self.editor._embed
         return relevance.differences(
             self.editor.backbone.predict,
@@ -426,9 +422,7 @@ class Study:
             timesteps,
         )
 
-    def _our_maps(
-        self, request: _Request, view: _View, allowed: np.ndarray, noise: torch.Tensor
-    ) -> dict[str, Any]:
+    def _our_maps(self, request: _Request, view: _View, allowed: np.ndarray, noise: torch.Tensor) -> dict[str, Any]:
         """Maps at the source's size, and the one decision that both masks follow."""
         backbone = self.editor.backbone
         frame, cells = view.frame, view.z0.shape[-1]
@@ -491,7 +485,7 @@ class Study:
             "spread": np.zeros(self.display.shape, np.float32),
             "pseudo_mask": frame.to_source(allowed),
             "guidance": frame.to_source(guided),
-            "mask": frame.to_source(square_mask, Resampling.NEAREST) > 0.5,
+            "mask": frame.to_source(square_mask, Image.Resampling.NEAREST) > 0.5,
             "cells": guided_cells >= request.settings.threshold,
             "square_mask": square_mask,
             "scale": {
@@ -499,9 +493,7 @@ class Study:
                 "draws": 1,
                 "timesteps": [timestep],
             },
-            "warnings": ["the relevance is flat; the official code gives NaN here, this gives zeros"]
-            if flat
-            else [],
+            "warnings": ["the relevance is flat; the official code gives NaN here, this gives zeros"] if flat else [],
         }
 
     def _carry_out(
@@ -588,9 +580,7 @@ def _exact(backbone: Backbone) -> Iterator[None]:
     """No gradients; on CUDA, convolutions that repeat themselves bit for bit and do not round to TF32."""
     cuda = backbone.device.type == "cuda"
     flags: AbstractContextManager = (
-        torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-        if cuda
-        else nullcontext()
+        torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False) if cuda else nullcontext()
     )
     with torch.no_grad(), flags:
         yield

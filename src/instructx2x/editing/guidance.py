@@ -79,10 +79,7 @@ def feather(mask: np.ndarray, width: float) -> np.ndarray:
     if not mask.any():
         return soft
     # Only the mask's bounding box, and the ring of pixels around it, has to be measured.
-    box = tuple(
-        slice(max(span.start - 1, 0), span.stop + 1)
-        for span in ndimage.find_objects(mask.astype(np.uint8))[0]
-    )
+    box = tuple(slice(max(span.start - 1, 0), span.stop + 1) for span in ndimage.find_objects(mask.astype(np.uint8))[0])
     inner = mask[box]
     if inner.all():
         soft[box] = 1

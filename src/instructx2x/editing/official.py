@@ -18,9 +18,7 @@ RELEVANCE_LEVEL = 0.8
 def resize(array: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bilinear without antialiasing, align_corners false: (H, W) -> (height, width) float32."""
     tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None, None]
-    return functional.interpolate(tensor, size=(height, width), mode="bilinear", align_corners=False)[
-        0, 0
-    ].numpy()
+    return functional.interpolate(tensor, size=(height, width), mode="bilinear", align_corners=False)[0, 0].numpy()
 
 
 def maps(pseudo_mask: np.ndarray, relevance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -28,9 +28,7 @@ def _bytes(image: np.ndarray) -> np.ndarray:
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
-def overlay(
-    display: np.ndarray, guidance: np.ndarray, mask: np.ndarray, pseudo_mask: np.ndarray
-) -> np.ndarray:
+def overlay(display: np.ndarray, guidance: np.ndarray, mask: np.ndarray, pseudo_mask: np.ndarray) -> np.ndarray:
     """The guidance map as a red veil on the input.
 
     The input keeps its own brightness. The guidance is drawn on its own scale, 0 to 1, so that two pictures

@@ -98,12 +98,8 @@ def resolve(
         anatomy=chosen.anatomy if anatomy == "default" else anatomy,
         scheduler=scheduler or chosen.scheduler,
         steps=steps,
-        text_guidance=_number(
-            "text_guidance", text_guidance, recommended.get("text_guidance", TEXT_GUIDANCE)
-        ),
-        image_guidance=_number(
-            "image_guidance", image_guidance, recommended.get("image_guidance", IMAGE_GUIDANCE)
-        ),
+        text_guidance=_number("text_guidance", text_guidance, recommended.get("text_guidance", TEXT_GUIDANCE)),
+        image_guidance=_number("image_guidance", image_guidance, recommended.get("image_guidance", IMAGE_GUIDANCE)),
         threshold=threshold,
     )
 

@@ -100,7 +100,7 @@ class Guidance:
     def _write(self, folder: Path) -> None:
         write_png(self.overlay(), folder / "guidance_map.png", text=self._text())
         np.savez_compressed(folder / "maps.npz", **self._maps())
-        report = json.dumps(self.report, indent=2, ensure_ascii=False, allow_nan=False)
+        report = json.dumps(self.report, indent=2, allow_nan=False)
         (folder / "report.json").write_text(report + "\n", encoding="utf-8")
 
 
@@ -148,9 +148,7 @@ def _check_free(folder: Path, overwrite: bool) -> None:
     if not overwrite:
         raise OutputError(f"{folder} is there already: choose another folder, or ask to overwrite it")
     if not folder.is_dir() or folder.is_symlink() or (any(folder.iterdir()) and not _is_result(folder)):
-        raise OutputError(
-            f"{folder} is not a result of this program, so it is not overwritten: choose another folder"
-        )
+        raise OutputError(f"{folder} is not a result of this program, so it is not overwritten: choose another folder")
 
 
 def _is_result(folder: Path) -> bool:

@@ -211,9 +211,7 @@ def load(
             f"the parts of {model} do not belong together: {len(tokenizer)} tokens and width {taken} "
             f"are asked of a text encoder with {text_encoder.config.vocab_size} and {told}"
         )
-    return Backbone(
-        tokenizer, text_encoder, vae, unet, scheduler, name=str(model), path=path, calibration=calibration
-    )
+    return Backbone(tokenizer, text_encoder, vae, unet, scheduler, name=str(model), path=path, calibration=calibration)
 
 
 def read_calibration(file: Path, train_timesteps: int = 1000) -> dict[str, Any] | None:
@@ -242,9 +240,7 @@ def read_calibration(file: Path, train_timesteps: int = 1000) -> dict[str, Any] 
         if not all(math.isfinite(content.get(name, 1.0)) for name in ("text_guidance", "image_guidance")):
             raise ValueError("text_guidance and image_guidance must be finite numbers")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(
-            f"{file} is not a calibration of this version: {str(error).splitlines()[0]}"
-        ) from error
+        raise ModelError(f"{file} is not a calibration of this version: {str(error).splitlines()[0]}") from error
     return content
 
 
@@ -258,9 +254,7 @@ def _locate(model: str) -> Path:
     if path.is_dir():
         return path
     if path.is_file():
-        raise ModelError(
-            f"{model} is a file, not a folder in diffusers' layout: turn it into one with `x2x convert`"
-        )
+        raise ModelError(f"{model} is a file, not a folder in diffusers' layout: turn it into one with `x2x convert`")
     if not _HUB_ID.fullmatch(model):
         raise ModelError(f"there is no folder {model}, and it is not a hub id of the form owner/name")
     return _download(model)
@@ -325,17 +319,13 @@ def _check_channels(model: str, unet: dict[str, Any], vae: dict[str, Any]) -> No
             "(noisy latents and the input image's)"
         )
     if not isinstance(unet.get("sample_size"), int) or not 1 <= unet["sample_size"] <= 1024:
-        raise ModelError(
-            f"{model} does not name its U-Net's sample_size as one whole number, so its size is unknown"
-        )
+        raise ModelError(f"{model} does not name its U-Net's sample_size as one whole number, so its size is unknown")
 
 
 def _weight_files(path: Path, part: str) -> list[Path]:
     """The safetensors that make up one network: a single file, or its shards."""
     single = path / part / f"{_WEIGHTS[part]}.safetensors"
-    return (
-        [single] if single.is_file() else sorted((path / part).glob(f"{_WEIGHTS[part]}-*-of-*.safetensors"))
-    )
+    return [single] if single.is_file() else sorted((path / part).glob(f"{_WEIGHTS[part]}-*-of-*.safetensors"))
 
 
 def _check_weights(path: Path, part: str) -> None:
@@ -351,9 +341,7 @@ def _check_weights(path: Path, part: str) -> None:
 
 
 def _network(kind: type, folder: Path) -> torch.nn.Module:
-    network, info = kind.from_pretrained(
-        folder, use_safetensors=True, local_files_only=True, output_loading_info=True
-    )
+    network, info = kind.from_pretrained(folder, use_safetensors=True, local_files_only=True, output_loading_info=True)
     # Both libraries fill what a file lacks with random numbers and go on; a picture made with those means
     # nothing.
     missing = [*info["missing_keys"], *info["mismatched_keys"]]
