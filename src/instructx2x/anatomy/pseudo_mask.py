@@ -1,0 +1,386 @@
+"""The pseudo mask M_pseudo of an edit: where in this patient the finding can be (method section 3, step 2).
+
+The paper opens the union of all boxes ever drawn for a finding, the same for every patient. Here each place
+counts as often as experts marked it; the map is laid on the patient's own lungs, narrowed by the side and
+zone that the instruction names, and cut to the smallest set of places that holds most of the marks. The
+guidance map is G = M_pseudo * R, cut at tau = 0.1: inside the core M_pseudo is 1 and leaves the decision to
+the relevance R, towards the rim an edit needs an ever stronger R, and outside it is exactly 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from instructx2x.anatomy.frames import LungFrame, lung_frame, place
+from instructx2x.anatomy.lungs import Lungs, segment_lungs
+from instructx2x.anatomy.official import MASK_NAMES, load_official_masks
+from instructx2x.anatomy.places import LUNGS, PLACES, Layer
+from instructx2x.anatomy.priors import Priors, load_priors, packaged_priors
+from instructx2x.anatomy.regions import REGIONS, zone
+from instructx2x.errors import AnatomyError
+from instructx2x.imaging.geometry import resize
+from instructx2x.instructions.edits import Edit
+
+# Masks are made on a square grid over the image, whatever its size, and then brought to that size.
+WORK = 256
+
+# The mask is 1 on the smallest set that holds CORE of the marks and 0 outside the smallest set that holds SHARE of them.
+# On 219 images with RSNA opacities that the maps were not made from, these and LIMIT_RIM hold 95 % of the boxes' area in
+# 36 % of the image, and 91 % in 18 % when the side is named.
+SHARE = 0.97
+CORE = 0.75
+
+# How far findings reach beyond the lungs' outline, in widths of both lungs (outwards) and heights, and how soft the edge
+# is. What fills the lungs keeps to them; boxes, and lesions at the pleura, overstep them further.
+LUNG_RIM = 0.02
+LIMIT_RIM = 0.04
+RECESS_SIDE, RECESS_BELOW = 0.06, 0.16
+SOFTNESS = 0.012
+
+# Places with at least this value can pass tau = 0.1 when R is 1; a mask with none of them could never be
+# edited.
+EDITABLE = 0.1
+
+
+@dataclass(frozen=True)
+class PseudoMask:
+    """Where an edit may happen.
+
+    Attributes:
+        values: (H, W) float32 in [0, 1]: 1 open, 0 closed for certain.
+        kind: "patient", "prior", "union", "none" or "official".
+        sources: finding -> what its mask was made from, in words.
+        warnings: what the user should know, one line each.
+    """
+
+    values: np.ndarray
+    kind: str
+    sources: dict[str, str]
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def coverage(self) -> float:
+        """Share of the image that an edit can reach at tau = 0.1, in [0, 1]."""
+        return float((self.values >= EDITABLE).mean())
+
+
+def pseudo_mask(
+    edits: Sequence[Edit],
+    display: np.ndarray,
+    *,
+    anatomy: str | Path = "default",
+    lungs: Lungs | None = None,
+) -> PseudoMask:
+    """Pseudo mask of an instruction; several findings: the pixelwise maximum.
+
+    Args:
+        edits: what the instruction asks for, at least one edit.
+        display: (H, W) brightness in [0, 1].
+        anatomy: "patient" lays the experts' marks on the patient's lungs ("default" is the same); "prior"
+            takes them in image fractions, as they are; "union" is the paper's mask, all boxes of a finding;
+            "none" opens the whole image; a path is a folder of official `pseudo_mask_<Name>.npy`, or a file
+            of `x2x masks build`, which then takes the place of the packaged marks.
+        lungs: the patient's lungs when they are known already; else they are looked for when they are needed.
+
+    Returns:
+        The mask at the size of `display`. Where lungs are needed and not found, it falls back to "prior" and
+        warns.
+
+    Raises:
+        AnatomyError: a finding without a place, an empty result (a side and zone where the finding never is),
+            an unknown `anatomy`, or an unusable folder or file.
+    """
+    if not edits:
+        raise AnatomyError("there is no finding to place; name one in the instruction")
+    shape = display.shape
+    if anatomy == "none":
+        everywhere = {edit.finding: "the whole image" for edit in edits}
+        warning = "no anatomy was used: the edit may reach every pixel of the image"
+        return PseudoMask(np.ones(shape, np.float32), "none", everywhere, [warning])
+    if anatomy == "union":
+        return union_mask(edits, shape)
+    priors = packaged_priors()
+    kind = "patient" if anatomy == "default" else str(anatomy)
+    if kind not in ("patient", "prior"):
+        path = Path(anatomy)
+        if path.is_dir():
+            return _official(edits, display, path, lungs)
+        if path.suffix != ".npz":
+            raise AnatomyError(f'no anatomy is called "{anatomy}"; use default, patient, prior, union, none or a path')
+        priors, kind = load_priors(path), "patient"
+    warnings = []
+    if kind == "patient":
+        lungs = segment_lungs(display) if lungs is None else lungs
+        if not lungs.plausible:
+            warnings.append(f"lungs not found ({lungs.reason}): population prior used")
+            kind = "prior"
+    patient = _Patient.of(lungs) if kind == "patient" else _Patient.average(priors)
+    masks = [finding_mask(edit, shape, priors, patient) for edit in edits]
+    sources = {edit.finding: describe(edit.finding, priors) for edit in edits}
+    return PseudoMask(np.maximum.reduce(masks), kind, sources, warnings)
+
+
+def finding_mask(edit: Edit, shape: tuple[int, int], priors: Priors, patient: _Patient) -> np.ndarray:
+    """Mask of one edit: (H, W) float32 in [0, 1].
+
+    Raises:
+        AnatomyError: the finding has no place, or none where the instruction says.
+    """
+    layers = [layer_mask(layer, edit.side, edit.zone, priors, patient) for layer in _layers(edit.finding, priors)]
+    values = np.clip(resize(np.maximum.reduce(layers), *shape), 0, 1)
+    return _reachable(narrow_side(values, edit.side, patient.frame.midline), edit)
+
+
+def layer_mask(layer: Layer, side: str | None, zone_name: str | None, priors: Priors, patient: _Patient) -> np.ndarray:
+    """One layer of a finding's place, on the working grid: (WORK, WORK) float32 in [0, 1].
+
+    Marks are narrowed and limited first and cut afterwards, so that the cut holds its share of those marks
+    that lie where the instruction says: "apical consolidation" opens the apex although consolidations rarely
+    reach it.
+    """
+    frame = patient.frame
+    if layer.source == LUNGS:
+        return narrow_zone(patient.lungs, zone_name, frame)
+    if layer.source in REGIONS:
+        return narrow_zone(REGIONS[layer.source](*frame.grid((WORK, WORK))), zone_name, frame)
+    density = place(priors.frequency(layer.source), priors.frame, frame, (WORK, WORK))
+    if layer.limit is not None:
+        density = density * patient.limits[layer.limit]
+    if layer.within is not None:
+        density = density * REGIONS[layer.within](*frame.grid((WORK, WORK)))
+    return soft_cut(narrow_side(narrow_zone(density, zone_name, frame), side, frame.midline))
+
+
+def threshold_mass(prior: np.ndarray, share: float) -> float:
+    """The level at which a map must be cut so that what is left holds a share of its mass.
+
+    `prior >= level` is the smallest set of cells that holds at least `share` of the map's sum (cells that tie
+    with the last one included).
+
+    Args:
+        prior: any shape, values of at least 0.
+        share: in (0, 1].
+
+    Returns:
+        The level, a value of the map; 0 for an empty map.
+    """
+    falling = np.sort(prior, axis=None)[::-1].astype(np.float64)
+    mass = np.cumsum(falling)
+    return float(falling[min(np.searchsorted(mass, share * mass[-1]), falling.size - 1)])
+
+
+def soft_cut(prior: np.ndarray, share: float = SHARE, core: float = CORE) -> np.ndarray:
+    """Turn a frequency map into a mask: 1 on the core, falling linearly with the frequency to 0 at the cut.
+
+    Args:
+        prior: (H, W), values of at least 0, any scale.
+        share, core: what the mask's support and its plateau of ones hold of the map's mass.
+
+    Returns:
+        (H, W) float32 in [0, 1]; all 0 for an empty map.
+    """
+    rim, plateau = threshold_mass(prior, share), threshold_mass(prior, core)
+    if plateau <= 0:
+        return np.zeros(prior.shape, np.float32)
+    # A flat map has its rim at the plateau's own level.
+    return np.clip((prior - rim) / max(plateau - rim, 1e-6 * plateau) + (prior >= plateau), 0, 1).astype(np.float32)
+
+
+def narrow_side(values: np.ndarray, side: str | None, midline: float) -> np.ndarray:
+    """Close the other side of the patient, hard at the midline. The patient's left is the image's right.
+
+    Args:
+        values: (H, W).
+        side: "left", "right"; "bilateral" and None leave both open.
+        midline: a fraction of the width; the pixel that it runs through belongs to neither side.
+    """
+    if side not in ("left", "right"):
+        return values
+    edges = np.arange(values.shape[1] + 1) / values.shape[1]
+    open_columns = edges[:-1] >= midline if side == "left" else edges[1:] <= midline
+    return values * open_columns.astype(values.dtype)
+
+
+def narrow_zone(values: np.ndarray, name: str | None, frame: LungFrame) -> np.ndarray:
+    """Fade out what lies outside a zone of the lungs (regions.zone).
+
+    Args:
+        values: (H, W) over the image.
+        name: the zone; None leaves all.
+        frame: the patient's lungs.
+    """
+    if name is None:
+        return values
+    return (values * zone(name, *frame.grid(values.shape))).astype(values.dtype)
+
+
+def union_mask(edits: Sequence[Edit], shape: tuple[int, int]) -> PseudoMask:
+    """The paper's kind of mask from our sources: every place in any box of the finding, whole sides, in image
+    fractions.
+
+    Findings without boxes use the same stand-ins as elsewhere.
+
+    Returns:
+        Values 0 and 1 at `shape`.
+    """
+    priors = packaged_priors()
+    patient = _Patient.average(priors)
+    masks = []
+    for edit in edits:
+        parts = []
+        for layer in _layers(edit.finding, priors):
+            if layer.source in priors.unions:
+                parts.append(resize(priors.unions[layer.source], WORK, WORK) >= 0.5)
+            else:
+                parts.append(layer_mask(layer, None, None, priors, patient) > 0)
+        masks.append(resize(np.maximum.reduce(parts), *shape) >= 0.5)
+    sources = {edit.finding: "union of boxes; " + describe(edit.finding, priors) for edit in edits}
+    return PseudoMask(np.maximum.reduce(masks).astype(np.float32), "union", sources)
+
+
+def describe(finding: str, priors: Priors) -> str:
+    """What a finding's mask is made from, in words for the report."""
+    parts = []
+    for layer in PLACES[finding].layers:
+        if layer.source in priors.counts:
+            names = ", ".join(sorted(k for k, v in priors.sources.items() if layer.source in v["marks"]))
+            images = priors.images[layer.source]
+            text = f"experts' marks of {layer.source} in {images} images ({names})"
+        else:
+            text = f"region: {layer.source}"
+        parts.append(f"{text}, within the {layer.within}" if layer.within else text)
+    reason = PLACES[finding].reason
+    return "; ".join(parts) + (f" - stand-in: {reason}" if reason else "")
+
+
+@dataclass(frozen=True)
+class _Patient:
+    """Where the lungs lie, and what bounds a finding: a patient's own, or the population's average.
+
+    Attributes:
+        frame: the lungs' box and midline.
+        lungs: (WORK, WORK) float64 in [0, 1], the lungs with a soft rim.
+        limits: (WORK, WORK) float64 in [0, 1], by the name of a limit (places.Layer).
+    """
+
+    frame: LungFrame
+    lungs: np.ndarray
+    limits: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, lungs: Lungs) -> _Patient:
+        """A patient's own lungs.
+
+        Disease can hide part of a lung from any segmentation. So the outline is the patient's own or that of
+        the average lungs in the patient's frame, whichever reaches further.
+        """
+        frame, priors = lung_frame(lungs), packaged_priors()
+        template = place(priors.lung_share(), priors.frame, frame, (WORK, WORK))
+        outline = (resize(lungs.both, WORK, WORK) >= 0.5) | (template >= 0.5)
+        limits = {
+            "lungs": _extend(outline, frame, LIMIT_RIM, LIMIT_RIM, LIMIT_RIM),
+            "recess": _extend(outline, frame, RECESS_SIDE, LIMIT_RIM, RECESS_BELOW),
+            "chest": _extend(_fill_between(outline), frame, LIMIT_RIM, LIMIT_RIM, LIMIT_RIM),
+        }
+        return cls(frame, _extend(outline, frame, LUNG_RIM, LUNG_RIM, LUNG_RIM), limits)
+
+    @classmethod
+    def average(cls, priors: Priors) -> _Patient:
+        """The population's lungs in image fractions. They bound nothing: nobody knows how far they are from
+        this one's."""
+        frame = priors.frame.centred()
+        template = place(priors.lung_share(), priors.frame, frame, (WORK, WORK))
+        fields = _extend(template >= 0.5, frame, LIMIT_RIM, LIMIT_RIM, LIMIT_RIM)
+        everywhere = np.ones((WORK, WORK))
+        return cls(frame, fields, dict.fromkeys(("lungs", "recess", "chest"), everywhere))
+
+
+def _extend(outline: np.ndarray, frame: LungFrame, aside: float, up: float, down: float) -> np.ndarray:
+    """Extend an outline by fractions of the lungs' width (aside) and height (up, down), with a soft edge."""
+    width, height = (frame.left - frame.right) * WORK, (frame.bottom - frame.top) * WORK
+    grown = _grow(outline, aside * width, up * height, down * height)
+    return ndimage.gaussian_filter(grown, (SOFTNESS * height, SOFTNESS * width))
+
+
+def _fill_between(outline: np.ndarray) -> np.ndarray:
+    """Fill every row from its first to its last cell inside: (H, W) bool -> (H, W) bool."""
+    after_first = np.logical_or.accumulate(outline, axis=1)
+    before_last = np.logical_or.accumulate(outline[:, ::-1], axis=1)[:, ::-1]
+    return after_first & before_last
+
+
+def _grow(outline: np.ndarray, aside: float, up: float, down: float) -> np.ndarray:
+    """Extend an outline by numbers of cells to both sides, upwards and downwards: (H, W) bool -> float64 0 or
+    1."""
+    aside, up, down = (max(0, round(cells)) for cells in (aside, up, down))
+    wide = ndimage.maximum_filter1d(outline.astype(np.float64), 2 * aside + 1, axis=1)
+    # A cell becomes 1 when one from `down` above it to `up` below it is.
+    size = up + down + 1
+    return ndimage.maximum_filter1d(wide, size, axis=0, origin=down - size // 2)
+
+
+def _official(edits: Sequence[Edit], display: np.ndarray, folder: Path, lungs: Lungs | None) -> PseudoMask:
+    """Masks of an official folder, looked up by our rules: one per finding, stand-ins, sides and zones."""
+    masks = load_official_masks(folder)
+    warnings = []
+    frame = packaged_priors().frame.centred()
+    if any(edit.zone or edit.side or PLACES[edit.finding].layers[0].within for edit in edits):
+        lungs = segment_lungs(display) if lungs is None else lungs
+        if lungs.plausible:
+            frame = lung_frame(lungs)
+        else:
+            warnings.append(f"lungs not found ({lungs.reason}): sides and zones are those of the average patient")
+    combined, sources = np.zeros(display.shape, np.float32), {}
+    for edit in edits:
+        layers = _official_layers(edit.finding)
+        names = [MASK_NAMES.get(layer.source) for layer in layers]
+        missing = [layer.source for layer, name in zip(layers, names, strict=True) if name not in masks]
+        if missing:
+            raise AnatomyError(
+                f"{folder} holds no mask for {edit.finding} ({', '.join(missing)}); it holds {', '.join(masks)}"
+            )
+        values = np.zeros(display.shape, np.float32)
+        for layer, name in zip(layers, names, strict=True):
+            part = resize(masks[name], *display.shape)
+            if layer.within is not None:
+                part = part * REGIONS[layer.within](*frame.grid(part.shape)).astype(np.float32)
+            values = np.maximum(values, part)
+        values = _reachable(narrow_side(narrow_zone(values, edit.zone, frame), edit.side, frame.midline), edit)
+        combined = np.maximum(combined, values)
+        sources[edit.finding] = "official mask: " + ", ".join(names)
+    return PseudoMask(combined, "official", sources, warnings)
+
+
+def _official_layers(finding: str) -> tuple[Layer, ...]:
+    """What to take from an official folder: it has a mask of edema, which stands for the lungs as well."""
+    if finding in MASK_NAMES:
+        return (Layer(finding),)
+    return tuple(
+        Layer("edema" if layer.source == LUNGS else layer.source, layer.within) for layer in PLACES[finding].layers
+    )
+
+
+def _reachable(values: np.ndarray, edit: Edit) -> np.ndarray:
+    """Pass a mask on, unless no edit could ever reach a pixel of it."""
+    if values.max() < EDITABLE:
+        where = " ".join(word for word in (edit.side, edit.zone) if word)
+        raise AnatomyError(
+            f"{edit.finding} has no place in the {where or 'image'}; leave the location out, or open the "
+            "whole image with anatomy none"
+        )
+    return values
+
+
+def _layers(finding: str, priors: Priors) -> tuple[Layer, ...]:
+    for layer in PLACES[finding].layers:
+        if layer.source not in (LUNGS, *REGIONS, *priors.counts):
+            raise AnatomyError(
+                f"the priors hold no marks of {layer.source}, needed for {finding}; "
+                f"they hold {', '.join(priors.counts)}"
+            )
+    return PLACES[finding].layers
