@@ -86,7 +86,7 @@ def guarantees(editor: Editor, images: list[tuple[str, Path]]) -> None:
         again = editor.open(path).edit(INSTRUCTIONS[number % len(INSTRUCTIONS)], seed=number)
         repeated += int(again.image.pixels.tobytes() == result.image.pixels.tobytes())
         empty += int(not result.mask.any())
-    print("\n| images | changed pixels outside the mask | same bytes on a second run | median s | slowest s | empty masks |")
+    print("\n| images | pixels changed outside the mask | same bytes twice | median s | slowest s | empty masks |")
     print("|---|---|---|---|---|---|")
     print(
         f"| {len(images)} | {outside} | {repeated} of {len(images)} | {statistics.median(seconds):.1f} "
@@ -95,7 +95,7 @@ def guarantees(editor: Editor, images: list[tuple[str, Path]]) -> None:
 
 
 def asked_side(editor: Editor, data: Path, files: list[str]) -> None:
-    print("\n| instruction | images | edited | share of change on the asked side, median | lowest | mean change of the mask |")
+    print("\n| instruction | images | edited | change on the asked side, median | lowest | mean change in the mask |")
     print("|---|---|---|---|---|---|")
     for side in ("left", "right"):
         shares, amounts = [], []
@@ -142,8 +142,8 @@ def sheet(editor: Editor, data: Path, table: pl.DataFrame, out: Path) -> None:
         result = study.edit(text, seed=number)
         before, after = study.display, result.image.display()
         difference = np.clip(0.5 + (after - before), 0, 1)
-        red = np.stack([np.maximum(before, result.guidance), before * (1 - result.guidance)] + [
-            before * (1 - result.guidance)], axis=-1)  # fmt: skip
+        faded = before * (1 - result.guidance)
+        red = np.stack([np.maximum(before, result.guidance), faded, faded], axis=-1)
         panels = [Image.fromarray((255 * np.clip(p, 0, 1)).astype(np.uint8)).convert("RGB").resize((256, 256))
                   for p in (before, after, difference, red)]  # fmt: skip
         tile = Image.new("RGB", (1024, 272))

@@ -42,7 +42,7 @@ def differences(backbone: Backbone, sample: Sample, draws: int, seed: int) -> np
 
 @torch.no_grad()
 def strength(backbone: Backbone, samples: list[Sample], text_guidance: float, steps: int = 12) -> float:
-    """How strong edits come out beside the pairs they were learned from: median of <out - src, tgt - src> / |tgt - src|^2.
+    """How strong edits are beside the pairs they were learned from: median of <out - src, tgt - src> / |tgt - src|^2.
 
     1 is as strong as painted, 0 is no edit. Sampled everywhere, without a mask.
     """

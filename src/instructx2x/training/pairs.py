@@ -195,7 +195,7 @@ class Bank:
 
 
 def encode_bank(vae: AutoencoderKL, images: np.ndarray, folder: Path) -> Bank:
-    """Encode the clean images and the bank's chunks with the trained autoencoder (posterior modes); chunks are cached."""
+    """Encode the clean images and the bank's chunks with the trained autoencoder; what is encoded is cached."""
     clean = _cached(folder / "clean.pt", lambda: encode(vae, images).half())
     painted, pairs = [], []
     offset = 0

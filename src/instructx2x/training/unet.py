@@ -16,7 +16,7 @@ from instructx2x.training.text_encoder import tokenize
 
 
 def build_unet(channels: tuple[int, ...], latent_size: int, text_width: int) -> UNet2DConditionModel:
-    """An InstructPix2Pix U-Net: noisy latents and the input's latents in, noise out; text at all but the coarsest level."""
+    """An InstructPix2Pix U-Net: noisy and input latents in, noise out; text at all levels but the coarsest."""
     levels = len(channels)
     return UNet2DConditionModel(
         sample_size=latent_size,

@@ -1,0 +1,223 @@
+"""The training code: words, samples, losses, resuming, and a tiny recipe from beginning to end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from instructx2x.errors import InputError
+from instructx2x.instructions import FINDINGS, Edit, Operation, parse, render
+from instructx2x.training.loop import fit, learning_rate
+from instructx2x.training.pairs import Bank, Pair
+from instructx2x.training.run import read_recipe, run
+from instructx2x.training.samples import MIX, Sample, Sampler, random_edit
+from instructx2x.training.simulation.lesions import Lesion
+from instructx2x.training.text_encoder import (
+    FIELDS,
+    NAMES,
+    Reader,
+    build_text_encoder,
+    build_tokenizer,
+    labels,
+    random_instruction,
+    tokenize,
+)
+from instructx2x.training.unet import build_scheduler, build_unet, drop_conditions, loss_weights
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return build_tokenizer(tmp_path_factory.mktemp("tokenizer"), 48)
+
+
+def test_every_word_of_the_language_is_one_token(tokenizer):
+    for finding in FINDINGS:
+        words = finding.replace("-", " - ").split()
+        assert len(tokenizer(finding).input_ids) == len(words) + 2, finding
+
+
+def test_the_tokenizer_is_deterministic_and_reloads(tokenizer, tmp_path):
+    from transformers import CLIPTokenizer
+
+    build_tokenizer(tmp_path / "again", 48)
+    again = CLIPTokenizer.from_pretrained(tmp_path / "again")
+    text = "Change the level of right lower lobe consolidation from mild to moderate-to-severe. héllo 🙂"
+    assert again(text).input_ids == tokenizer(text).input_ids
+    assert tokenizer(text.upper()).input_ids == tokenizer(text).input_ids
+
+
+def test_ids_are_padded_as_diffusers_pads_them(tokenizer):
+    ids = tokenize(tokenizer, ["", "Add the finding of edema."])
+    assert ids.shape == (2, 48)
+    assert (ids[:, -1] == tokenizer.eos_token_id).all()
+
+
+def test_random_instructions_are_valid_and_their_labels_true():
+    rng = np.random.default_rng(0)
+    instructions = [random_instruction(rng) for _ in range(200)]
+    truth = labels(instructions)
+    for row, edits in enumerate(instructions):
+        assert parse(render(edits)) == edits
+        assert int((truth["operation"][row] > 0).sum()) == len(edits)
+        for edit in edits:
+            column = NAMES.index(edit.finding)
+            for field, values in FIELDS.items():
+                assert values[truth[field][row, column]] == getattr(edit, field)
+
+
+def test_random_edits_reach_every_finding_and_operation():
+    rng = np.random.default_rng(0)
+    edits = [random_edit(rng) for _ in range(2000)]
+    assert {edit.finding for edit in edits} == set(FINDINGS)
+    assert {edit.operation for edit in edits} == set(Operation)
+
+
+def test_the_reader_reads_what_it_was_taught(tokenizer, tmp_path):
+    torch.manual_seed(0)
+    reader = Reader(build_text_encoder(tokenizer, width=32, layers=1))
+    reader.change(torch.zeros(1, 8, 16, 16))
+    taught = [
+        (Edit(operation, "edema", side=side),) for operation in ("add", "remove") for side in ("left", "right")
+    ]
+    ids, truth = tokenize(tokenizer, [render(edits) for edits in taught]), labels(taught)
+
+    def loss(rng):
+        _, logits = reader.read(ids)
+        parts = [
+            nn.functional.cross_entropy(logits[f].flatten(0, 1).float(), torch.cat((truth[f],) * 2).flatten())
+            for f in ("operation", "side")
+        ]
+        return sum(parts), {}
+
+    fit("reader", reader, loss, work=tmp_path, steps=150, peak_lr=1e-2, ema_decay=0.9)
+    _, logits = reader.read(ids)
+    column = NAMES.index("edema")
+    for field in ("operation", "side"):
+        assert logits[field][:4, column].argmax(-1).tolist() == truth[field][:, column].tolist()
+
+
+def _fit(work, steps, interrupt=None):
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+
+    def loss(rng):
+        if interrupt is not None:
+            interrupt[0] -= 1
+            if interrupt[0] < 0:
+                raise KeyboardInterrupt
+        x = torch.from_numpy(rng.standard_normal((8, 3)).astype(np.float32))
+        return ((module(x).float() - x.sum(1, keepdim=True)) ** 2).mean() + 0 * torch.randn(()), {}
+
+    fit("toy", module, loss, work=work, steps=steps, peak_lr=1e-2, save_every=10)
+    return [p.detach().clone() for p in module.parameters()]
+
+
+def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path):
+    undisturbed = _fit(tmp_path / "a", 60)
+    with pytest.raises(KeyboardInterrupt):
+        _fit(tmp_path / "b", 60, interrupt=[37])
+    resumed = _fit(tmp_path / "b", 60)
+    for a, b in zip(undisturbed, resumed, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_learning_rate_is_a_trapezoid():
+    rates = [learning_rate(step, 1000, 1.0) for step in range(1000)]
+    assert rates[0] == 0.01 and rates[99] == 1.0 and rates[700] == 1.0
+    assert rates[-1] == pytest.approx(1 / 250) and min(rates) > 0
+
+
+@pytest.fixture(scope="module")
+def sampler():
+    import polars as pl
+
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randn((3, 4, 8, 8), generator=generator).half()
+    painted = torch.randn((4, 4, 8, 8), generator=generator).half()
+    effusion = Lesion("pleural effusion", "left", "", "small", 2.0, 1)
+    pairs = [
+        Pair(0, "lesion", [effusion], [], 0, -1),
+        Pair(1, "level", [effusion], [effusion.at_level("large", 4.2)], 1, 2),
+        Pair(1, "heal", [effusion], [], 3, -1),
+    ]
+    table = pl.DataFrame(
+        {
+            "adult": [True, True, True],
+            "split": ["train", "train", "val"],
+            "findings": ["No Finding", "Effusion|Mass", "Edema"],
+        }
+    )
+    return Sampler(Bank(clean, painted, pairs), table)
+
+
+@pytest.mark.parametrize("kind", list(MIX))
+def test_samples_say_what_they_show(sampler, kind):
+    bank = sampler.bank
+    for seed in range(20):
+        sample = sampler.draw(np.random.default_rng(seed), kind)
+        assert sample.kind == kind
+        if sample.edits:
+            assert parse(sample.text) == sample.edits
+        if kind == "nothing":
+            assert torch.equal(sample.source, sample.target)
+        elif kind == "single":
+            assert sample.source is None
+            assert any(torch.equal(sample.target, bank.clean[row].float()) for row in (0, 1)), "a val image was used"
+        elif kind == "add":
+            assert sample.edits[0].operation is Operation.ADD
+            assert any(torch.equal(sample.source, clean.float()) for clean in bank.clean)
+        elif kind in ("remove", "heal"):
+            assert sample.edits[0].operation is Operation.REMOVE
+            assert any(torch.equal(sample.target, clean.float()) for clean in bank.clean)
+        else:
+            level = {"small": bank.painted[1].float(), "large": bank.painted[2].float()}[sample.edits[0].level]
+            assert torch.equal(sample.target, level)
+
+
+def test_without_text_nothing_changes():
+    source, target = torch.zeros(4, 2, 2), torch.ones(4, 2, 2)
+    sample = Sample("add", source, target, (Edit("add", "edema"),))
+    seen = set()
+    for seed in range(300):
+        shown, wanted, text = drop_conditions(sample, np.random.default_rng(seed), 0.2, 0.2, 0.2)
+        seen.add((shown is None, text == ""))
+        assert torch.equal(wanted, source if text == "" else target)
+        assert shown is None or torch.equal(shown, source)
+    assert seen == {(False, False), (False, True), (True, False), (True, True)}
+
+
+def test_changed_cells_weigh_more():
+    source = torch.zeros(1, 4, 8, 8)
+    target = source.clone()
+    target[..., 3, 3] = 1
+    weights = loss_weights(source, target, torch.tensor([1.0]))[0, 0]
+    assert weights[3, 3] == 5 * weights[0, 0]
+
+
+def test_the_schedule_is_stable_diffusions():
+    alphas = build_scheduler().alphas_cumprod
+    assert alphas[1].item() == pytest.approx(0.998296, abs=1e-6)
+    assert alphas[800].item() == pytest.approx(0.03687, abs=1e-5)
+
+
+def test_the_unet_is_instructpix2pix():
+    unet = build_unet((32, 48), 8, 16)
+    out = unet(torch.zeros(1, 8, 8, 8), torch.tensor([5]), torch.zeros(1, 4, 16)).sample
+    assert out.shape == (1, 4, 8, 8)
+
+
+def test_recipes_are_found_by_name_and_path(tmp_path):
+    assert read_recipe("open-cpu")["size"] == 256
+    with pytest.raises(InputError, match="open-cpu"):
+        read_recipe("nothing")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("size = ")
+    with pytest.raises(InputError, match="not a recipe"):
+        read_recipe(broken)
+    broken.write_text("size = 256")
+    with pytest.raises(InputError, match="lacks"):
+        read_recipe(broken)
+    with pytest.raises(InputError, match="--data"):
+        run("open-cpu", data=tmp_path, work=tmp_path / "work")
