@@ -30,7 +30,7 @@ def read_recipe(recipe: str | Path) -> dict[str, Any]:
         content = tomllib.loads(source.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{source} is not a recipe: {error}") from None
-    missing = [key for key in ("size", "seed", "vae", "pairs", "text_encoder", "unet") if key not in content]
+    missing = [key for key in ("size", "seed", "vae", "pairs", "text_encoder", "unet", "calibration") if key not in content]
     if missing:
         raise InputError(f"{source} is not a recipe: it lacks {', '.join(missing)}")
     return content
@@ -118,5 +118,7 @@ def run(
     if "bundle" in stages:
         bundle.bundle(work, out)
         held_out = Sampler(pairs.encode_bank(autoencoder, images, work / "pairs_val"), table, "val")
-        calibration.calibrate(load(out, device=device), held_out, out / "calibration.json", seed=seed)
+        calibration.calibrate(
+            load(out, device=device), held_out, out / "calibration.json", seed=seed, **settings["calibration"]
+        )
     return out
