@@ -2,7 +2,8 @@
 
 Everything here works on the model's square, with the image squashed to it (method section 4, left column and
 "The official profile in full"). The order of sampling is `sampling.sample(..., keep="same")` and R is
-`relevance.normalise_official`.
+`relevance.normalise_official`. z0 is the posterior's mode times the scaling factor, where their code draws a sample
+without a generator: the profile has no noise but the two that it is given, so that it can be replayed.
 """
 
 from __future__ import annotations
