@@ -80,9 +80,17 @@ def cells_inside(points: np.ndarray, size: int) -> np.ndarray:
     slope = (x1 - x0)[edges] / (y1 - y0)[edges]
     crossing = x0[edges] + (middle[rows] - y0[edges]) * slope
     columns = np.clip(np.ceil(crossing * size - 0.5), 0, size).astype(int)
-    crossings = np.zeros((size, size + 1), np.uint8)
-    np.add.at(crossings, (rows, columns), 1)
-    return (np.cumsum(crossings, axis=1, dtype=np.uint8)[:, :size] & 1).astype(bool)
+    inside = np.zeros((size, size), bool)
+    if rows.size:
+        # Only the rows and columns that the outline crosses: most marks are small.
+        top, left = rows.min(), columns.min()
+        crossings = np.zeros((rows.max() + 1 - top, columns.max() + 1 - left), np.uint8)
+        np.add.at(crossings, (rows - top, columns - left), 1)
+        height, width = crossings.shape
+        # The last column only closes runs.
+        filled = np.cumsum(crossings, axis=1, dtype=np.uint8)[:, :-1] & 1
+        inside[top : top + height, left : left + width - 1] = filled
+    return inside
 
 
 def _touched(low: float, high: float) -> slice:
@@ -169,6 +177,18 @@ def build_from_data(data: Path) -> Priors:
     return build(boxes + outlines, count_lungs(masks), len(masks))
 
 
+def only_pa(marks: Sequence[Mark], table: Path) -> list[Mark]:
+    """The marks on posteroanterior views, as the paper takes them from MS-CXR.
+
+    Args:
+        marks: any marks; their image is a DICOM id.
+        table: MIMIC-CXR's `mimic-cxr-2.0.0-metadata.csv.gz`, or another CSV with `dicom_id` and `ViewPosition`.
+    """
+    views = _read_table(Path(table), ["dicom_id", "ViewPosition"])
+    wanted = set(views.filter(pl.col("ViewPosition") == "PA")["dicom_id"])
+    return [mark for mark in marks if mark.image in wanted]
+
+
 def measure_frame(data: Path, every: int = 1) -> LungFrame:
     """Median lung frame of the adult NIH training images: how REFERENCE (frames.py) was found, before
     symmetrising.
@@ -215,6 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--data", type=Path, help="the folder of open X-rays")
     given.add_argument("--marks", type=Path, nargs="+", help="files of marks (formats: instructx2x.anatomy.marks)")
+    parser.add_argument("--pa", type=Path, help="with --marks: a table dicom_id, ViewPosition; only PA views count")
     parser.add_argument("--out", type=Path, required=True, help="the .npz file to write")
     options = parser.parse_args(arguments)
     try:
@@ -223,6 +244,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             packaged = packaged_priors()
             marks = [mark for path in options.marks for mark in read_marks(path)]
+            if options.pa:
+                marks = only_pa(marks, options.pa)
             priors = build(marks, packaged.lungs, packaged.lung_masks)
         write_priors(priors, options.out)
     except InstructX2XError as error:

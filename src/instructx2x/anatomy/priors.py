@@ -23,7 +23,7 @@ from instructx2x.imaging.writing import atomic_write
 GRID = 96
 SUBCELLS = 2
 PACKAGED = "data/priors.npz"
-MAX_BYTES = 64 << 20
+MAX_BYTES = 16 << 20
 
 # Standard deviation of the smoothing, as a fraction of the image: about how far apart the same place lies in
 # two patients once their lungs are on top of each other. It also fills the gaps of maps with few marks.
