@@ -63,11 +63,7 @@ def test_loss_prefers_the_truth_and_an_empty_answer_to_nothing():
     masks = small_set().masks
     truth, empty = 20 * masks - 10, torch.full_like(masks, -10)
     assert training.loss_of(truth, masks) < 0.01 < training.loss_of(empty, masks)
-    assert (
-        training.loss_of(empty, torch.zeros_like(masks))
-        < 0.01
-        < training.loss_of(truth, torch.zeros_like(masks))
-    )
+    assert training.loss_of(empty, torch.zeros_like(masks)) < 0.01 < training.loss_of(truth, torch.zeros_like(masks))
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch):

@@ -142,9 +142,7 @@ def _smooth(coarse: torch.Tensor, size: int) -> torch.Tensor:
     return functional.interpolate(quarter, (size, size), mode="bilinear", align_corners=False)
 
 
-def warp(
-    images: torch.Tensor, masks: torch.Tensor, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+def warp(images: torch.Tensor, masks: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Random turn, anisotropic zoom, shear, shift and elastic bend of pictures and masks; half are mirrored.
 
     A mirrored picture has its two lungs swapped, because a lung's side is where it lies. Outside is black.
@@ -178,9 +176,7 @@ def paint_disease(images: torch.Tensor, masks: torch.Tensor, generator: torch.Ge
     The paint bleeds over the outline by a few pixels, so that its own edge never gives the outline away.
     """
     n, _, size, _ = images.shape
-    white = images[..., ::4, ::4].flatten(1).quantile(0.85, dim=1).view(n, 1, 1, 1) * _uniform(
-        n, 0.8, 1.1, generator
-    )
+    white = images[..., ::4, ::4].flatten(1).quantile(0.85, dim=1).view(n, 1, 1, 1) * _uniform(n, 0.8, 1.1, generator)
     rows = torch.linspace(0, 1, size).view(1, 1, size, 1)
     for side in (0, 1):
         lung = masks[:, side : side + 1]
@@ -208,9 +204,7 @@ def expose(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     images = images + _uniform(n, 0.0, 0.1, generator) * contrast * _clouds(n, 3, size, generator)
     blurred = functional.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
     images = torch.where(_sometimes(n, 0.3, generator), blurred, images)
-    images = images + _uniform(n, 0.0, 0.05, generator) * contrast * torch.randn(
-        images.shape, generator=generator
-    )
+    images = images + _uniform(n, 0.0, 0.05, generator) * contrast * torch.randn(images.shape, generator=generator)
     place = torch.linspace(0, 1, size)
     for _ in range(2):
         x, y = (_uniform(n, 0.0, 1.0, generator) for _ in range(2))
@@ -220,15 +214,11 @@ def expose(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     low, high = (_uniform(n, 0.0, 0.08, generator) for _ in range(2))
     for axis in ((1, 1, 1, -1), (1, 1, -1, 1)):
         outside = (place.view(axis) < low) | (place.view(axis) > 1 - high)
-        images = torch.where(
-            outside & _sometimes(n, 0.2, generator), _uniform(n, 0.0, 0.1, generator), images
-        )
+        images = torch.where(outside & _sometimes(n, 0.2, generator), _uniform(n, 0.0, 0.1, generator), images)
     return images.clamp(0, 1)
 
 
-def spoil(
-    images: torch.Tensor, masks: torch.Tensor, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+def spoil(images: torch.Tensor, masks: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Turn a small share of the batch into what is no upright chest X-ray, with empty targets."""
     images, masks = images.clone(), masks.clone()
     size = images.shape[-1]
@@ -241,9 +231,7 @@ def spoil(
         elif kind == 2:
             images[i] = 1 - images[i]
         elif kind == 3:
-            images[i] = torch.rand(1, generator=generator) + 0.01 * torch.randn(
-                1, size, size, generator=generator
-            )
+            images[i] = torch.rand(1, generator=generator) + 0.01 * torch.randn(1, size, size, generator=generator)
         elif kind == 4:
             images[i] = torch.rand(1, size, size, generator=generator)
         else:
@@ -253,9 +241,7 @@ def spoil(
     return images.clamp(0, 1), masks
 
 
-def augment(
-    images: torch.Tensor, masks: torch.Tensor, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+def augment(images: torch.Tensor, masks: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """One random change of a batch: (n, 1, S, S) and (n, 2, S, S), both in [0, 1], to the same shapes."""
     images, masks = warp(images, masks, generator)
     images = expose(paint_disease(images, masks, generator), generator)
@@ -298,9 +284,7 @@ def fit(
         net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99), use_buffers=True
     )
     optimizer = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, learning_rate, total_steps=steps + 1, pct_start=0.1
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps + 1, pct_start=0.1)
     parts = {"net": net, "average": average, "optimizer": optimizer, "schedule": schedule}
     first = 0
     if checkpoint is not None and checkpoint.is_file():
@@ -358,15 +342,11 @@ def pseudo_labels(net: LungNet, images: torch.Tensor, patients: tuple[str, ...])
         answers.append(functional.interpolate(inner, (SIZE, SIZE), mode="bilinear", align_corners=False))
         several = torch.cat(answers).numpy()
         mean = several.mean(0)
-        stable = (
-            min(dice(one[side] >= 0.5, mean[side] >= 0.5) for one in several for side in (0, 1)) >= AGREEMENT
-        )
+        stable = min(dice(one[side] >= 0.5, mean[side] >= 0.5) for one in several for side in (0, 1)) >= AGREEMENT
         if stable and not implausibility(mean, everywhere):
             kept.append(i)
             masks.append(mean)
-    return LungSet(
-        images[kept], torch.from_numpy(np.array(masks, np.float32)), tuple(patients[i] for i in kept)
-    )
+    return LungSet(images[kept], torch.from_numpy(np.array(masks, np.float32)), tuple(patients[i] for i in kept))
 
 
 @torch.inference_mode()
@@ -374,9 +354,7 @@ def scores(net: LungNet, held_out: LungSet) -> np.ndarray:
     """(N, 2) Dice of each picture's right and left lung."""
     answers = symmetric_probabilities(net, held_out.images).numpy() >= 0.5
     truth = held_out.masks.numpy() >= 0.5
-    return np.array(
-        [[dice(a[side], t[side]) for side in (0, 1)] for a, t in zip(answers, truth, strict=True)]
-    )
+    return np.array([[dice(a[side], t[side]) for side in (0, 1)] for a, t in zip(answers, truth, strict=True)])
 
 
 def train_network(
@@ -405,16 +383,12 @@ def train_network(
     def place(name: str) -> Path | None:
         return checkpoints / name if checkpoints is not None else None
 
-    net = fit(
-        LungNet(), [human], steps=steps[0], seed=seed, label="reviewed masks", checkpoint=place("human.pt")
-    )
+    net = fit(LungNet(), [human], steps=steps[0], seed=seed, label="reviewed masks", checkpoint=place("human.pt"))
     if not steps[1]:
         return net
     own = pseudo_labels(net, *pool)
     if console is not None:
-        console.print(
-            f"{len(own.patients)} of {len(pool[1])} unlabelled pictures have a stable, plausible answer"
-        )
+        console.print(f"{len(own.patients)} of {len(pool[1])} unlabelled pictures have a stable, plausible answer")
     if not own.patients:
         return net
     return fit(
@@ -485,9 +459,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with metadata.csv and masks.csv")
     parser.add_argument("--out", type=Path, help="weights file to write")
     parser.add_argument("--folds", type=int, help="cross-validate by patient instead, with so many folds")
-    parser.add_argument(
-        "--steps", type=int, nargs=2, default=(HUMAN_STEPS, SELF_STEPS), metavar=("FIRST", "SECOND")
-    )
+    parser.add_argument("--steps", type=int, nargs=2, default=(HUMAN_STEPS, SELF_STEPS), metavar=("FIRST", "SECOND"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoints", type=Path, help="folder to keep and resume an unfinished run")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -497,14 +469,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     steps = tuple(options.steps)
     if options.folds is None:
-        train_lungs(
-            options.data, options.out, seed=options.seed, steps=steps, checkpoints=options.checkpoints
-        )
+        train_lungs(options.data, options.out, seed=options.seed, steps=steps, checkpoints=options.checkpoints)
         return
     result = cross_validate(options.data, folds=options.folds, seed=options.seed, steps=steps)
-    table = Table(
-        "lung", "mean Dice", "lowest", title=f"{options.folds} folds by patient, {len(result)} pictures"
-    )
+    table = Table("lung", "mean Dice", "lowest", title=f"{options.folds} folds by patient, {len(result)} pictures")
     for name, values in (("right", result[:, 0]), ("left", result[:, 1]), ("both", result.mean(1))):
         table.add_row(name, f"{values.mean():.3f}", f"{values.min():.3f}")
     Console().print(table)
