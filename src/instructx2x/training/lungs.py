@@ -451,6 +451,8 @@ def cross_validate(
     for k in range(folds):
         net = train_network(human.take(np.flatnonzero(fold != k)), pool, seed=seed, steps=steps)
         result[fold == k] = scores(net, human.take(np.flatnonzero(fold == k)))
+        mean = result[fold == k].mean()
+        Console().print(f"fold {k + 1} of {folds}: mean Dice {mean:.3f} on {(fold == k).sum()} pictures")
     return result
 
 
