@@ -169,7 +169,8 @@ def _longest(typed: list[str], position: int) -> tuple[int, tuple[tuple[Kind, ob
     if word.endswith("n't"):
         return 1, ((Kind.REFUSED, words.REFUSED["not"]),)
     nearest = _nearest(typed, position)
-    raise InstructionError(f"{shortened(word)} is not understood; the nearest known term is {nearest!r}.")
+    verbs = "" if position else " An instruction begins with Add, Remove or Change the level of."
+    raise InstructionError(f"{shortened(word)} is not understood; the nearest known term is {nearest!r}.{verbs}")
 
 
 def _nearest(typed: list[str], position: int) -> str:

@@ -254,7 +254,7 @@ def _locate(model: str) -> Path:
     if path.is_dir():
         return path
     if path.is_file():
-        raise ModelError(f"{model} is a file, not a folder in diffusers' layout: turn it into one with `x2x convert`")
+        raise ModelError(f"{model} is a file: give a folder in diffusers' layout, as save_pretrained writes it")
     if not _HUB_ID.fullmatch(model):
         raise ModelError(f"there is no folder {model}, and it is not a hub id of the form owner/name")
     return _download(model)
@@ -334,8 +334,8 @@ def _check_weights(path: Path, part: str) -> None:
     wanted = f"{part}/{_WEIGHTS[part]}.safetensors"
     if any(any((path / part).glob(f"*.{end}")) for end in ("bin", "ckpt", "pt", "pth")):
         raise ModelError(
-            f"{path} holds {part} as a pickle, which can run code when read: convert it to safetensors with "
-            "`x2x convert`, or save it again with diffusers' save_pretrained"
+            f"{path} holds {part} as a pickle, which can run code when read: save it again with "
+            "diffusers' save_pretrained, which writes safetensors"
         )
     raise ModelError(f"{path} has no {wanted}")
 
