@@ -176,6 +176,12 @@ def test_a_text_to_image_model_is_refused(make_tiny_model, tmp_path):
     assert "not an InstructPix2Pix model" in refused(folder)
 
 
+def test_a_config_without_a_sensible_number_of_channels_is_refused(copy):
+    config = copy / "vae/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"latent_channels": None}))
+    assert "latent_channels" in refused(copy)
+
+
 @pytest.mark.parametrize("part", ["tokenizer", "text_encoder", "vae", "unet", "scheduler"])
 def test_a_missing_part_is_named(copy, part):
     shutil.rmtree(copy / part)

@@ -96,7 +96,7 @@ def load_official_masks(folder: Path) -> dict[str, np.ndarray]:
         try:
             # Mapped, not read: a header may promise any size.
             stored = np.lib.format.open_memmap(path, mode="r")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError) as error:
             raise AnatomyError(f"{path} is not a NumPy array: {error}") from None
         if stored.shape != (MASK_SIZE, MASK_SIZE) or stored.dtype != np.uint8 or stored.max() > 1:
             raise AnatomyError(

@@ -313,6 +313,8 @@ def _check_channels(model: str, unet: dict[str, Any], vae: dict[str, Any]) -> No
     """An InstructPix2Pix U-Net sees the noisy latents and the input image's: twice the VAE's channels."""
     latent = vae.get("latent_channels", 4)
     seen = unet.get("in_channels", 4)
+    if not isinstance(latent, int):
+        raise ModelError(f"{model} does not name its VAE's latent_channels as a whole number")
     if seen != 2 * latent or unet.get("out_channels", 4) != latent:
         raise ModelError(
             f"{model} is not an InstructPix2Pix model: its U-Net takes {seen} channels, not {2 * latent} "
