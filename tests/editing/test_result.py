@@ -151,6 +151,8 @@ def test_places_that_cannot_be_written(result, tmp_path):
         result.save(tmp_path / "file")
     with pytest.raises(OutputError):
         result.save(tmp_path / "file" / "below")
+    with pytest.raises(OutputError, match="too long"):
+        result.save(tmp_path, name="n" * 300)
     for name in ("..", ".", "a/b"):
         with pytest.raises(OutputError, match="name"):
             result.save(tmp_path, name=name)

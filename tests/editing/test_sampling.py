@@ -155,6 +155,8 @@ def test_any_scheduler_of_diffusers(z0, noise, half):
 def test_unknown_scheduler():
     with pytest.raises(InputError, match="ddim"):
         sampling.make_scheduler("dijkstra", CONFIG)
+    with pytest.raises(InputError, match="add_noise"):
+        sampling.make_scheduler(diffusers.FlowMatchEulerDiscreteScheduler(), CONFIG)
 
 
 def test_callback_counts_the_steps_and_can_stop(z0, noise, half):

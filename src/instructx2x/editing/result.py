@@ -66,10 +66,10 @@ class Guidance:
         folder = Path(out) / name
         if folder.parent != Path(out) or name in (".", ".."):
             raise OutputError(f"{name!r} cannot be the name of a result: it must be a plain folder name")
-        _check_free(folder, overwrite)
         # Beside its final place, so that the last move stays within one file system.
         partial = folder.parent / f".{uuid.uuid4().hex}.partial"
         try:
+            _check_free(folder, overwrite)
             partial.mkdir(parents=True)
             self._write(partial)
             _move(partial, folder, overwrite)

@@ -59,9 +59,11 @@ def make_scheduler(wanted: str | SchedulerMixin, config: Mapping[str, Any]) -> S
         config: the configuration of the model's own scheduler.
 
     Raises:
-        InputError: the scheduler is not known.
+        InputError: the scheduler is not known, or has no `add_noise`.
     """
     if isinstance(wanted, SchedulerMixin):
+        if not hasattr(wanted, "add_noise"):
+            raise InputError(f"{type(wanted).__name__} has no add_noise, which the kept region needs: choose another")
         return type(wanted).from_config(wanted.config)
     if wanted not in SCHEDULERS:
         raise InputError(f"scheduler {wanted} is not one of {', '.join(SCHEDULERS)}")
