@@ -12,6 +12,8 @@ from PIL import Image
 
 from instructx2x import Editor
 from instructx2x.errors import InputError
+from instructx2x.training.data import load_images, load_table
+from instructx2x.training.pairs import encode_bank
 from instructx2x.training.run import run
 
 RECIPE = """
@@ -76,6 +78,17 @@ def data(tmp_path_factory):
     with gzip.open(folder / "chestxdet_polygons.jsonl.gz", "wt") as file:
         file.write(json.dumps({"finding": "Consolidation", "points": points}) + "\n")
     return folder
+
+
+def test_what_is_missing_is_told(data, tmp_path):
+    with pytest.raises(InputError, match="no pairs yet"):
+        encode_bank(None, np.zeros((1, 64, 64), np.uint8), tmp_path)
+    (tmp_path / "metadata.csv").write_text("id,file\n1,2\n")
+    with pytest.raises(InputError, match="qc"):
+        load_table(tmp_path)
+    (tmp_path / "metadata.csv").write_text("id,file,findings,qc\nnih_1,gone.png,,ok\n")
+    with pytest.raises(InputError, match=r"gone\.png"):
+        load_images(tmp_path, load_table(tmp_path), 64, tmp_path / "cache.npy")
 
 
 def test_a_recipe_runs_to_a_model_that_edits(data, tmp_path):

@@ -21,16 +21,19 @@ def load_table(data: Path) -> pl.DataFrame:
     Adds `group` ("nih", "han", "coh" or "ker", from the id) and `adult` (bool).
 
     Raises:
-        InputError: the folder or its table is missing.
+        InputError: the folder or its table is missing, or the table cannot be read.
     """
     path = data / "metadata.csv"
     if not path.is_file():
         raise InputError(f"{path} not found: give the folder that holds metadata.csv and images/ with --data")
-    table = pl.read_csv(path, infer_schema_length=None).filter(pl.col("qc") == "ok")
     group = pl.col("id").str.slice(0, 3)
-    return table.with_columns(
-        group.alias("group"), group.is_in(ADULT_SOURCES).alias("adult"), pl.col("findings").fill_null("")
-    )
+    try:
+        table = pl.read_csv(path, infer_schema_length=None).filter(pl.col("qc") == "ok")
+        return table.with_columns(
+            group.alias("group"), group.is_in(ADULT_SOURCES).alias("adult"), pl.col("findings").fill_null("")
+        )
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def load_images(data: Path, table: pl.DataFrame, size: int, cache: Path) -> np.ndarray:
@@ -44,6 +47,9 @@ def load_images(data: Path, table: pl.DataFrame, size: int, cache: Path) -> np.n
 
     Returns:
         (N, size, size) uint8, memory-mapped; 0 is black.
+
+    Raises:
+        InputError: an image is missing or damaged.
     """
     shape = (len(table), size, size)
     if cache.is_file():
@@ -52,8 +58,11 @@ def load_images(data: Path, table: pl.DataFrame, size: int, cache: Path) -> np.n
             return stored
     images = np.empty(shape, dtype=np.uint8)
     for row, file in enumerate(track(table["file"], description="reading images")):
-        with Image.open(data / file) as image:
-            pixels = np.asarray(image.convert("L"), dtype=np.float32) / 255
+        try:
+            with Image.open(data / file) as image:
+                pixels = np.asarray(image.convert("L"), dtype=np.float32) / 255
+        except OSError as error:
+            raise InputError(f"{data / file} cannot be read: get it again, or set its qc in metadata.csv") from error
         images[row] = np.round(Frame(*pixels.shape, size).to_model(pixels) * 255)
     cache.parent.mkdir(parents=True, exist_ok=True)
     partial = cache.with_suffix(".partial.npy")

@@ -17,6 +17,7 @@ from diffusers import AutoencoderKL
 from rich.progress import track
 
 from instructx2x.anatomy.lungs import segment_lungs
+from instructx2x.errors import InputError
 from instructx2x.training.simulation.chest import Chest
 from instructx2x.training.simulation.lesions import (
     GRADES,
@@ -195,11 +196,18 @@ class Bank:
 
 
 def encode_bank(vae: AutoencoderKL, images: np.ndarray, folder: Path) -> Bank:
-    """Encode the clean images and the bank's chunks with the trained autoencoder; what is encoded is cached."""
+    """Encode the clean images and the bank's chunks with the trained autoencoder; what is encoded is cached.
+
+    Raises:
+        InputError: the folder holds no pairs.
+    """
+    files = sorted(folder.glob("chunk_???.npy"))
+    if not files:
+        raise InputError(f"{folder} holds no pairs yet: run the stage pairs first")
     clean = _cached(folder / "clean.pt", lambda: encode(vae, images).half())
     painted, pairs = [], []
     offset = 0
-    for file in track(sorted(folder.glob("chunk_???.npy")), description="encoding pairs"):
+    for file in track(files, description="encoding pairs"):
         chunk = np.load(file)
         painted.append(_cached(file.with_suffix(".pt"), lambda chunk=chunk: encode(vae, chunk).half()))
         for record in json.loads(file.with_suffix(".json").read_text()):

@@ -30,7 +30,8 @@ def read_recipe(recipe: str | Path) -> dict[str, Any]:
         content = tomllib.loads(source.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{source} is not a recipe: {error}") from None
-    missing = [key for key in ("size", "seed", "vae", "pairs", "text_encoder", "unet", "calibration") if key not in content]
+    expected = ("size", "seed", "vae", "pairs", "text_encoder", "unet", "calibration")
+    missing = [key for key in expected if key not in content]
     if missing:
         raise InputError(f"{source} is not a recipe: it lacks {', '.join(missing)}")
     return content
