@@ -8,11 +8,11 @@ Findings, levels and locations are those of method section 5.4.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from types import MappingProxyType
 
 
-class Operation(str, Enum):
+class Operation(StrEnum):
     """What an edit does to its finding."""
 
     ADD = "add"
