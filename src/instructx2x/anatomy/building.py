@@ -1,9 +1,10 @@
-"""Build the anatomical priors from experts' marks: `python -m instructx2x.anatomy.building --data DIR --out
-FILE`.
+"""Build the anatomical priors from experts' marks.
+
+    python -m instructx2x.anatomy.building --data DIR --out FILE
 
 What leaves the data are counts over all images only: for each finding and each cell of a coarse grid, how
-    many experts' marks cover it. They are integers, so the same marks give the same arrays on every machine;
-    smoothing and everything that follows happens when they are read (priors.py).
+many experts' marks cover it. They are integers, so the same marks give the same arrays on every machine;
+smoothing and everything that follows happens when they are read (priors.py).
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def count_marks(marks: Sequence[Mark]) -> dict[str, tuple[np.ndarray, np.ndarray
     """How often experts marked each place, per finding (method section 6).
 
     An image counts once: the union of its marks of the finding is drawn on a grid of GRID * SUBCELLS cells a
-        side, and SUBCELLS x SUBCELLS of them are added up in each cell. The union over all images is of the
-        marks' bounding boxes, as the paper makes it.
+    side, and SUBCELLS x SUBCELLS of them are added up in each cell. The union over all images is of the
+    marks' bounding boxes, as the paper makes it.
 
     Returns:
         name -> (counts, (GRID, GRID) int64 in [0, images * SUBCELLS ** 2]; union, (GRID, GRID) bool; images),

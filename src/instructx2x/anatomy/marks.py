@@ -65,8 +65,9 @@ class Mark:
         image: the image's name within its source.
         findings: names of the maps that the mark counts for; may be empty.
         points: (k, 2) float64 corners x, y as fractions of width and height, clipped to [0, 1]; a box has
-            four. source, licence: where it comes from and on what terms. held_out: the image is at hand for
-            measuring, so the mark may be kept out of the maps.
+            four.
+        source, licence: where it comes from and on what terms.
+        held_out: the image is at hand for measuring, so the mark may be kept out of the maps.
     """
 
     image: str

@@ -1,8 +1,8 @@
 """The pseudo masks of the paper's official release, and how its code looks them up.
 
 The lookup goes by substring: an instruction, in lower case, mentions a name of the official list when it
-    contains it. Facts about that list, checked against the release (hgminn/InstructX2X), that decide what
-    happens:
+contains it. Facts about that list, checked against the release (hgminn/InstructX2X), that decide what
+happens:
 
 - effusion stands in it as "effusion"; of the other names eight - with effusion - have a mask;
 - both tortuosities end with a space there, so they are only mentioned when another word follows;

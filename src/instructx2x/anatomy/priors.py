@@ -45,11 +45,13 @@ class Priors:
 
     Attributes:
         counts: finding -> (GRID, GRID) integer: image subcells (SUBCELLS ** 2 a cell) inside a mark, summed
-            over images. unions: finding -> (GRID, GRID) bool: inside any mark's box, in any image (the
-            paper's mask). images: finding -> number of images with a mark. lungs: (GRID, GRID) integer, as
-            `counts`, of human lung masks moved onto the reference lungs. lung_masks: number of those masks.
-            frame: where the lungs lie in the images behind the maps (the reference frame). sources: source ->
-            licence, attribution, number of marks per finding.
+            over images.
+        unions: finding -> (GRID, GRID) bool: inside any mark's box, in any image (the paper's mask).
+        images: finding -> number of images with a mark.
+        lungs: (GRID, GRID) integer, as `counts`, of human lung masks moved onto the reference lungs.
+        lung_masks: number of those masks.
+        frame: where the lungs lie in the images behind the maps (the reference frame).
+        sources: source -> licence, attribution, number of marks per finding.
     """
 
     counts: dict[str, np.ndarray]

@@ -1,10 +1,9 @@
-"""Regions of the chest in lung coordinates (frames.py), for findings that nobody outlined and for zones in
-words.
+"""Regions of the chest in lung coordinates (frames.py): findings that nobody outlined, and zones in words.
 
 Each is a soft shape: 1 inside, falling to 0 over a rim. Extents are textbook proportions of a frontal
-    radiograph, checked by eye on open X-rays: the mediastinum takes about a third of the lungs' width, the
-    aortic knob lies a quarter of the way down them, the hila a little above their middle, and the domes of
-    the diaphragm end a fifth above the costophrenic angles.
+radiograph, checked by eye on open X-rays: the mediastinum takes about a third of the lungs' width, the
+aortic knob lies a quarter of the way down them, the hila a little above their middle, and the domes of
+the diaphragm end a fifth above the costophrenic angles.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ def robust_range(values: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
     """Window for an image that names none: its 1st to 99th percentile, a quarter of that wider on each side.
 
     The window never reaches beyond the values that occur, so that an edited pixel stays among them: a 12-bit
-        image in
-    a 16-bit file gets no 16-bit highlights. A few outliers (a bright marker, a dead pixel) do not stretch it.
+    image in a 16-bit file gets no 16-bit highlights. A few outliers (a bright marker, a dead pixel) do not
+    stretch it.
 
     Args:
         values: (n,) value of each table entry, in any order.

@@ -30,7 +30,7 @@ def write(radiograph: Radiograph, path: str | os.PathLike, *, text: Mapping[str,
     `.tif` and `.tiff` keep the stored values and WhiteIsZero; `.dcm`, for DICOM sources, keeps the pixel
     format and makes a derived instance; `.png` keeps unsigned values as they are. PNG knows neither negative
     values nor WhiteIsZero: there the values are shifted or mirrored, and the entry "Stored value" says how to
-        take them back.
+    take them back.
 
     Args:
         radiograph: what to write.
