@@ -225,10 +225,36 @@ def test_regions_that_cannot_be_read(study, tmp_path):
             study.guidance(ADD, anatomy="none", protect=path)
 
 
-def test_samples_are_the_seeds_one_by_one(study):
-    result = study.edit(ADD, seed=4, samples=3, **QUICK)
+@pytest.mark.parametrize("profile", ["default", "official"])
+def test_every_sample_keeps_to_the_one_mask_that_is_published(study, profile):
+    result = study.edit(ADD, seed=4, samples=4, profile=profile, **QUICK)
+    assert 0 < result.mask.mean() < 1 and len(result.samples) == 4
+    for sample in result.samples:
+        np.testing.assert_array_equal(sample.pixels[~result.mask], result.source.pixels[~result.mask])
+    assert len({sample.pixels.tobytes() for sample in result.samples}) == 4
+    assert not result.sample_spread[~result.mask].any()
+
+
+@pytest.mark.parametrize("scheduler", ["dpm++", "euler-ancestral"])
+def test_samples_differ_in_the_noise_of_sampling_alone(study, scheduler):
+    """A sample is the edit of its own seed with the first seed's relevance noise; the first is that of no others."""
+    generator = torch.Generator().manual_seed(4)
+    torch.randn(1, 4, 8, 8, generator=generator)
+    planned = torch.randn(4, 4, 8, 8, generator=generator)
+    options = {"scheduler": scheduler, **QUICK}
+    result, single = (study.edit(ADD, seed=4, samples=samples, **options) for samples in (3, 1))
+    np.testing.assert_array_equal(result.image.pixels, single.image.pixels)
+    np.testing.assert_array_equal(result.mask, single.mask)
+    assert torch.equal(result.latents, single.latents)
     for number, sample in enumerate(result.samples):
-        np.testing.assert_array_equal(sample.pixels, study.edit(ADD, seed=4 + number, **QUICK).image.pixels)
+        alone = study.edit(ADD, seed=4 + number, relevance_noise=planned, **options)
+        np.testing.assert_array_equal(sample.pixels, alone.image.pixels)
+
+
+def test_samples_are_counted_and_compared(study):
+    steps = []
+    result = study.edit(ADD, samples=3, callback=lambda done, total, latents: steps.append(done), **QUICK)
+    assert result.report["samples"] == 3 and steps == [1, 2, 3] * 3
     assert result.samples[0] is result.image
     displays = np.stack([sample.display() for sample in result.samples])
     np.testing.assert_allclose(result.sample_spread, displays.std(axis=0), atol=1e-5)
@@ -236,6 +262,8 @@ def test_samples_are_the_seeds_one_by_one(study):
     for wrong in (0, 65, 1.5, True):
         with pytest.raises(InputError, match="samples"):
             study.edit(ADD, samples=wrong, **QUICK)
+    with pytest.raises(InputError, match="noise"):
+        study.edit(ADD, samples=2, noise=torch.zeros(1, 4, 8, 8), **QUICK)
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler", "euler-ancestral", "unipc"])
@@ -354,7 +382,15 @@ def test_the_source_is_not_touched(editor, make_chest):
     np.testing.assert_array_equal(pixels, before)
 
 
-@pytest.mark.parametrize("wrong", [-1, 2**63, 1.5, True, "7"])
+def test_numpys_whole_numbers_are_seeds(study):
+    plain = study.guidance(ADD, seed=7, anatomy="prior")
+    for kind in (np.int64, np.uint8):
+        result = study.guidance(ADD, seed=kind(7), anatomy="prior")
+        np.testing.assert_array_equal(result.relevance, plain.relevance)
+        assert type(result.report["seed"]) is int and json.dumps(result.report)
+
+
+@pytest.mark.parametrize("wrong", [-1, 2**63, 1.5, True, "7", None, np.float64(7), np.True_, np.int64(-1)])
 def test_seeds_that_cannot_be_used(study, wrong):
     with pytest.raises(InputError, match="seed"):
         study.edit(ADD, seed=wrong, **QUICK)

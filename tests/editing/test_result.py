@@ -84,7 +84,8 @@ def test_samples_are_written_with_their_spread(editor, make_chest, tmp_path):
     folder = result.save(tmp_path)
     assert entries(folder) == FILES | {"edited_seed_4.png", "edited_seed_5.png"}
     np.testing.assert_array_equal(read(folder / "edited_seed_5.png").pixels, result.samples[2].pixels)
-    assert Image.open(folder / "edited_seed_5.png").text["Seed"] == "5"
+    text = Image.open(folder / "edited_seed_5.png").text
+    assert text["Seed"] == "5" and text["Mask of seed"] == "3"
     np.testing.assert_array_equal(np.load(folder / "maps.npz")["sample_spread"], result.sample_spread)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -213,7 +214,8 @@ class Study:
         Args:
             instruction: such as "Add the finding of left pleural effusion."
             seed: of all noise; the same seed gives the same bytes on the same machine.
-            samples: edit with the seeds seed, seed + 1, ... as well, to see what the seed decides.
+            samples: sample this often, from the noise of seed, seed + 1, ..., to see what chance decides. The
+                maps and the mask are those of `seed` for all of them.
             profile: "default", "fast" (fewer steps), or "official" (what the paper's code computes).
             anatomy: where the pseudo mask comes from, see `anatomy.pseudo_mask`: "default" (the patient's
                 own), "patient", "prior", "union", "none", or a folder of official masks. The official profile
@@ -226,8 +228,8 @@ class Study:
             region: edit nowhere else: an (H, W) array, or a picture of the source's size, bright where
                 editing is allowed. It narrows the pseudo mask; with anatomy="none" it stands in its place.
             protect: the opposite: bright where nothing may change.
-            callback: called after every step with (steps done, steps in all, latents); an exception in it
-                ends the edit.
+            callback: called after every step of every sample with (steps done, steps in all, latents); an
+                exception in it ends the edit.
             noise: (1, c, h, w), in place of the seed's, for the start and the kept region.
             relevance_noise: (draws, c, h, w), in place of the seed's, for the relevance map.
 
@@ -250,39 +252,29 @@ class Study:
             threshold=threshold,
             scheduler=scheduler,
         )
-        if isinstance(samples, bool) or not isinstance(samples, int) or not 1 <= samples <= MAX_SAMPLES:
+        count = _whole(samples)
+        if count is None or not 1 <= count <= MAX_SAMPLES:
             raise InputError(f"samples must be a whole number from 1 to {MAX_SAMPLES}, not {samples}")
-        if samples > 1 and (noise is not None or relevance_noise is not None):
-            raise InputError("several samples need noise of their own: leave noise and relevance_noise out")
+        if count > 1 and noise is not None:
+            raise InputError("several samples need noise of their own: leave noise out")
         with _exact(self.editor.backbone):
             plan = self._plan(request, noise, relevance_noise)
             image, latents = self._carry_out(request, plan, callback)
+            images = [image]
+            for number in range(1, count):
+                generator, other_noise, _ = self._draw(request, request.seed + number)
+                other = replace(plan, generator=generator, noise=other_noise)
+                images.append(self._carry_out(request, other, callback)[0])
         report = _report(self, request, plan, image)
-
-        images, spread = (image,), None
-        if samples > 1:
-            others = {
-                "profile": profile,
-                "anatomy": anatomy,
-                "steps": steps,
-                "text_guidance": text_guidance,
-                "image_guidance": image_guidance,
-                "threshold": threshold,
-                "scheduler": scheduler,
-                "region": region,
-                "protect": protect,
-                "callback": callback,
-            }
-            images += tuple(self.edit(instruction, seed=seed + number, **others).image for number in range(1, samples))
-            spread = _spread_over(images)
-            report["samples"] = samples
+        if count > 1:
+            report["samples"] = count
         return Result(
             **_maps(self, plan),
             report=report,
             image=image,
             latents=latents,
-            samples=images,
-            sample_spread=spread,
+            samples=tuple(images),
+            sample_spread=_spread_over(images) if count > 1 else None,
         )
 
     # The steps, in order.
@@ -300,7 +292,8 @@ class Study:
         settings = profiles.resolve(
             profile, backbone.calibration, backbone.scheduler.config.num_train_timesteps, **choices
         )
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63 - MAX_SAMPLES:
+        number = _whole(seed)
+        if number is None or not 0 <= number < 2**63 - MAX_SAMPLES:
             raise InputError(f"seed must be a whole number of 0 or more, not {seed}")
         if not isinstance(instruction, str) or len(instruction) > MAX_CHARACTERS:
             raise InstructionError(f"the instruction must be text of at most {MAX_CHARACTERS:,} characters")
@@ -333,7 +326,7 @@ class Study:
             edits,
             text,
             tokens,
-            seed,
+            number,
             settings,
             self._read_region(region, "region"),
             self._read_region(protect, "protect"),
@@ -374,13 +367,10 @@ class Study:
 
     def _plan(self, request: _Request, noise: torch.Tensor | None, relevance_noise: torch.Tensor | None) -> _Plan:
         profile = request.settings.profile
-        clock = _Clock()
+        clock = _Clock({})
         with clock("encoding"):
             view = self._view("squash" if profile.official else "letterbox")
-        # On the CPU, so that a seed gives the same noise on every device.
-        generator = torch.Generator("cpu").manual_seed(request.seed)
-        noise = self._noise("noise", noise, 1, generator)
-        relevance_noise = self._noise("relevance_noise", relevance_noise, profile.draws, generator)
+        generator, noise, relevance_noise = self._draw(request, request.seed, noise, relevance_noise)
         with clock("anatomy"):
             anatomy = self._anatomy(request)
         with clock("relevance"):
@@ -388,6 +378,20 @@ class Study:
                 request, view, anatomy.values, relevance_noise
             )
         return _Plan(view=view, generator=generator, noise=noise, anatomy=anatomy, seconds=clock.seconds, **maps)
+
+    def _draw(
+        self,
+        request: _Request,
+        seed: int,
+        noise: torch.Tensor | None = None,
+        relevance_noise: torch.Tensor | None = None,
+    ) -> tuple[torch.Generator, torch.Tensor, torch.Tensor]:
+        """The noise of a seed: its generator, ready for the steps, the start's noise, the relevance map's."""
+        # On the CPU, so that a seed gives the same noise on every device.
+        generator = torch.Generator("cpu").manual_seed(seed)
+        noise = self._noise("noise", noise, 1, generator)
+        relevance_noise = self._noise("relevance_noise", relevance_noise, request.settings.profile.draws, generator)
+        return generator, noise, relevance_noise
 
     def _noise(self, name: str, given: torch.Tensor | None, draws: int, generator: torch.Generator) -> torch.Tensor:
         backbone = self.editor.backbone
@@ -563,16 +567,26 @@ def _official_anatomy(instruction: str, chosen: str | Path, size: int) -> Pseudo
 
 
 class _Clock:
-    """Seconds by stage."""
+    """Seconds by stage; a stage that comes again adds to them."""
 
-    def __init__(self, seconds: dict[str, float] | None = None) -> None:
-        self.seconds = {} if seconds is None else seconds
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self.seconds[stage] = round(time.perf_counter() - start, 3)
+        self.seconds[stage] = round(self.seconds.get(stage, 0) + time.perf_counter() - start, 3)
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number as int, whichever integer type holds it, NumPy's too; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 @contextmanager

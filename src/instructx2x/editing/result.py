@@ -112,7 +112,7 @@ class Result(Guidance):
         image: the edited radiograph, of the source's size, dtype and depth; equal to it outside `mask`, bit
             for bit.
         latents: (1, c, h, w) float32 on the CPU: the final scaled latents, before decoding.
-        samples: the edited radiographs of all seeds asked for; the first is `image`.
+        samples: the edited radiographs of all seeds asked for, within the one `mask`; the first is `image`.
         sample_spread: (H, W) float32, standard deviation of the samples' brightness; None for a single one.
     """
 
@@ -133,8 +133,9 @@ class Result(Guidance):
         ending = edited_suffix(self.image)
         write(self.image, folder / f"edited{ending}", text=self._text())
         for number, sample in enumerate(self.samples[1:], start=1):
-            seed = self.report["seed"] + number
-            write(sample, folder / f"edited_seed_{seed}{ending}", text={**self._text(), "Seed": str(seed)})
+            first, seed = self.report["seed"], self.report["seed"] + number
+            text = {**self._text(), "Seed": str(seed), "Mask of seed": str(first)}
+            write(sample, folder / f"edited_seed_{seed}{ending}", text=text)
         write_png(self.comparison(), folder / "comparison.png", text=self._text())
         super()._write(folder)
 
