@@ -20,6 +20,7 @@ from pydicom import uid
 
 from instructx2x import __version__, cli
 from instructx2x.editing import PROFILES, SCHEDULERS
+from instructx2x.editing.editor import MAX_SAMPLES
 from instructx2x.models import BUNDLED
 from instructx2x.models.backbone import DTYPES
 
@@ -220,7 +221,10 @@ def test_an_unknown_model_is_refused_in_one_line(model, run, tmp_path, chest_fil
         (["--steps", "0"], "steps"),
         (["--steps", "many"], "--steps"),
         (["--seed", "-1"], "seed"),
+        (["--samples", "0"], "samples"),
         (["--threshold", "2"], "threshold"),
+        (["--region", "nowhere.png"], "nowhere.png"),
+        (["--protect", "."], "--protect"),
         (["--text-guidance", "nan"], "text_guidance"),
         (["--profile", "best"], "--profile"),
         (["--scheduler", "ddimm"], "--scheduler"),
@@ -235,6 +239,21 @@ def test_a_wrong_flag_is_refused_in_one_line(flags, word, run, tmp_path, chest_f
     said = run("edit", chest_file, ADD, "-o", tmp_path / "out", "--model", tiny_model, *flags)
     assert_refused(said, word)
     assert everything_in(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--steps", 0),
+        ("--threshold", 1.5),
+        ("--seed", -1),
+        ("--samples", MAX_SAMPLES + 1),
+        ("--region", "nowhere.png"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_before_the_work(flag, value, run, tmp_path, chest_file, monkeypatch):
+    monkeypatch.setattr(cli, "_open", lambda *args: pytest.fail("the value was not checked first"))
+    assert_refused(run("edit", chest_file, ADD, "-o", tmp_path / "out", flag, value), flag)
 
 
 def test_missing_and_unknown_arguments_are_refused_in_one_line(run):
@@ -331,6 +350,33 @@ def test_every_flag_reaches_the_edit(flags, run, tmp_path, chest_file, tiny_mode
     assert report["parameters"].items() >= wanted.items()
     assert report["profile"] == ("official" if "official" in flags else "default")
     assert report["model"]["dtype"] == ("bfloat16" if "bfloat16" in flags else "float32")
+
+
+def test_samples_are_written_beside_the_edit(run, tmp_path, make_chest, chest_file, tiny_model):
+    args = [chest_file, ADD, "-o", tmp_path / "out", "--model", tiny_model, "--seed", 3, "--samples", 3, *QUICK]
+    assert run("edit", *args)[0] == 0
+    folder = tmp_path / "out/chest"
+    pictures = {"edited.png", "edited_seed_4.png", "edited_seed_5.png"}
+    assert {path.name for path in folder.iterdir()} == RESULT | pictures
+    with np.load(folder / "maps.npz") as maps:
+        mask, spread = maps["mask"], maps["sample_spread"]
+    assert spread[mask].any() and not spread[~mask].any()
+    for name in pictures:
+        np.testing.assert_array_equal(np.asarray(Image.open(folder / name))[~mask], make_chest()[~mask])
+
+
+@pytest.mark.parametrize("command", [["edit", "--steps", "2"], ["guidance"]])
+@pytest.mark.parametrize("flag", ["region", "protect"])
+def test_a_picture_says_where_to_edit(command, flag, run, tmp_path, make_chest, chest_file, tiny_model):
+    bright = np.zeros(make_chest().shape, bool)
+    bright[30:60, 20:60] = True
+    Image.fromarray(bright).save(tmp_path / "where.png")
+    args = [chest_file, ADD, "--model", tiny_model, "--anatomy", "none", f"--{flag}", tmp_path / "where.png"]
+    assert run(*command, *args, "-o", tmp_path / "out")[0] == 0
+    with np.load(tmp_path / "out/chest/maps.npz") as maps:
+        mask = maps["mask"]
+    assert mask.any() and not mask[~bright if flag == "region" else bright].any()
+    assert json.loads((tmp_path / "out/chest/report.json").read_text())["mask"][f"narrowed_by_{flag}"]
 
 
 def test_the_choices_are_those_of_the_editor():

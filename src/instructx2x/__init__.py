@@ -8,7 +8,11 @@ if TYPE_CHECKING:
     from instructx2x.editing import Editor
 
 __version__ = "0.1.0"
-__all__ = ["Editor", "__version__"]
+
+# What every picture and every result says of itself.
+NOTICE = "SYNTHETIC image - research only, not for diagnosis"
+
+__all__ = ["NOTICE", "Editor", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

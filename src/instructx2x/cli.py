@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from instructx2x import __version__
+from instructx2x import NOTICE, __version__
 from instructx2x.errors import InstructX2XError, OutputError
 
 if TYPE_CHECKING:
     from instructx2x.editing import Guidance, Study
 
-NOTICE = "SYNTHETIC image - research only, not for diagnosis"
 DEMO_INSTRUCTION = "Add the finding of left pleural effusion."
 BAR_AFTER = 2.0  # seconds: shorter work needs no progress bar
 
@@ -83,16 +82,41 @@ Anatomy = Annotated[
     str,
     typer.Option(
         help="Where a finding may be: default or patient (laid on this patient's lungs), prior (the average patient), "
-        "union (all boxes of experts), none (anywhere), or a folder of official pseudo_mask_*.npy.",
+        "union (all boxes of experts, whatever side and zone), none (anywhere), a folder of official "
+        "pseudo_mask_*.npy, or a .npz of instructx2x.anatomy.building.",
         metavar="NAME",
     ),
 ]
-Seed = Annotated[int, typer.Option(metavar="N", help="The same seed gives the same bytes.")]
+# Ranges that hold for every model and profile are checked here, before the model is loaded; the editor checks the rest.
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="The same seed gives the same bytes.")]
 Threshold = Annotated[
     float | None,
     typer.Option(
         metavar="T",
+        min=0,
+        max=1,
         help="tau: the guidance that a pixel needs to be edited, up to 1.  [default: the model's]",
+        show_default=False,
+    ),
+]
+Region = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="Edit nowhere else: a picture of the image's size, bright where editing is allowed. It narrows the "
+        "anatomy; with --anatomy none it stands in its place.",
+        show_default=False,
+    ),
+]
+Protect = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="The opposite: a picture of the image's size, bright where nothing may change.",
         show_default=False,
     ),
 ]
@@ -160,8 +184,18 @@ def edit(
     profile: Profile = "default",
     anatomy: Anatomy = "default",
     seed: Seed = 0,
+    samples: Annotated[
+        int,
+        typer.Option(
+            metavar="K",
+            min=1,
+            max=64,
+            help="Edit with the noise of K seeds from --seed on, within the first one's mask, and map their spread.",
+        ),
+    ] = 1,
     steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Sampling steps.  [default: the profile's]", show_default=False)
+        int | None,
+        typer.Option(metavar="N", min=1, help="Sampling steps.  [default: the profile's]", show_default=False),
     ] = None,
     text_guidance: Annotated[
         float | None,
@@ -176,6 +210,8 @@ def edit(
         ),
     ] = None,
     threshold: Threshold = None,
+    region: Region = None,
+    protect: Protect = None,
     scheduler: Scheduler = None,
     device: Device = None,
     dtype: Dtype = "float32",
@@ -193,16 +229,19 @@ def edit(
     `x2x edit chest.png "remove the cardiomegaly" -o out --model my/model --device cuda`
     """
     study = _open(image, instruction, out, profile, model, device, dtype, overwrite)
-    with _progress() as callback:
+    with _progress(samples) as callback:
         result = study.edit(
             instruction,
             seed=seed,
+            samples=samples,
             profile=profile,
             anatomy=anatomy,
             steps=steps,
             text_guidance=text_guidance,
             image_guidance=image_guidance,
             threshold=threshold,
+            region=region,
+            protect=protect,
             scheduler=scheduler,
             callback=callback,
         )
@@ -219,6 +258,8 @@ def guidance(
     anatomy: Anatomy = "default",
     seed: Seed = 0,
     threshold: Threshold = None,
+    region: Region = None,
+    protect: Protect = None,
     device: Device = None,
     dtype: Dtype = "float32",
     overwrite: Overwrite = False,
@@ -231,7 +272,15 @@ def guidance(
     `x2x guidance chest.png "Remove the finding of edema." -o maps`
     """
     study = _open(image, instruction, out, profile, model, device, dtype, overwrite)
-    result = study.guidance(instruction, seed=seed, profile=profile, anatomy=anatomy, threshold=threshold)
+    result = study.guidance(
+        instruction,
+        seed=seed,
+        profile=profile,
+        anatomy=anatomy,
+        threshold=threshold,
+        region=region,
+        protect=protect,
+    )
     _save(result, out, overwrite)
 
 
@@ -347,20 +396,23 @@ def _save(result: Guidance, out: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int, Any], None]]:
+def _progress(samples: int = 1) -> Iterator[Callable[[int, int, Any], None]]:
     """A callback for sampling steps: a bar on stderr, on terminals, once the work has taken BAR_AFTER seconds."""
     from rich.progress import Progress
 
     console, start = _stderr(), time.monotonic()
     bar = Progress(console=console, transient=True)
+    taken = 0
     with ExitStack() as stack:
 
         def step(done: int, total: int, latents: Any) -> None:
+            nonlocal taken
+            taken += 1  # and not `done`, which starts again with every sample
             if not bar.tasks and console.is_terminal and time.monotonic() - start > BAR_AFTER:
                 stack.enter_context(bar)
-                bar.add_task("Editing", total=total)
+                bar.add_task("Editing", total=samples * total)
             for task in bar.task_ids:
-                bar.update(task, completed=done)
+                bar.update(task, completed=taken)
 
         yield step
 

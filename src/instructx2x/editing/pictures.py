@@ -6,13 +6,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from instructx2x import NOTICE
 from instructx2x.imaging.geometry import resize
 
 # Longest side of a picture, in pixels. The full resolution is in the maps and the edited file.
 OVERLAY_SIDE, PANEL_SIDE = 2048, 640
 
 RED, BLUE = np.array([1.0, 0.1, 0.1], np.float32), np.array([0.35, 0.6, 1.0], np.float32)
-NOTICE = "SYNTHETIC - research only"
 
 
 def _fit(height: int, width: int, side: int) -> tuple[int, int]:
