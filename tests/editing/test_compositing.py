@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from instructx2x.editing import compositing, official
 from instructx2x.imaging.geometry import Frame
@@ -89,3 +90,19 @@ def test_official_maps_go_up_and_down(rng):
     np.testing.assert_array_equal(cells, official.resize(pseudo_mask, 8, 8) * relevance)
     np.testing.assert_array_equal(fine, official.resize(relevance, 64, 64))
     np.testing.assert_array_equal(pixels, pseudo_mask * fine)
+
+
+def test_vessels_that_the_autoencoder_loses_do_not_shine_through_an_opacity(rng):
+    """Row 12 for a blurry model: structures up to BAND pixels shrink with the detail that the edit takes away."""
+    frame = Frame(128, 128, 64)
+    display = np.full((128, 128), 0.4, np.float32)
+    display[:, ::12] = 0.6
+    display[:, 1::12] = 0.6
+    reconstructed = ndimage.gaussian_filter(frame.to_model(display), 1.2)
+    edited = np.full_like(reconstructed, 0.8)
+    soft = np.ones((128, 128), np.float32)
+    out = compositing.composite(display, edited, reconstructed, soft, frame)
+    inner = (slice(16, 112), slice(16, 112))
+    assert out[inner].std() < 0.3 * display[inner].std()
+    assert abs(out[inner].mean() - 0.8) < 0.02
+    np.testing.assert_array_equal(compositing.composite(display, reconstructed, reconstructed, soft, frame), display)

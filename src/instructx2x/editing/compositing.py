@@ -8,8 +8,9 @@ from scipy import ndimage
 from instructx2x.imaging.geometry import Frame
 
 # Detail is the local contrast of what a blur of BAND pixels takes away, averaged over a neighbourhood of AREA
-# pixels (standard deviations of Gaussians on the model's square); contrasts below FLOOR count as no detail.
-BAND, AREA, FLOOR = 1.0, 4.0, 1 / 255
+# pixels (standard deviations of Gaussians on the model's square); contrasts below FLOOR count as no detail. BAND is
+# the size of vessels, which is what a small autoencoder still draws and an opacity hides.
+BAND, AREA, FLOOR = 2.5, 4.0, 1 / 510
 
 
 def detail(image: np.ndarray) -> np.ndarray:
@@ -36,8 +37,9 @@ def composite(
     """out = src + m * (up(D(z_edit) - D(z_rec)) + (g - 1) * src's high band).
 
     The difference of two decoded pictures carries the change alone: what the VAE does to every picture
-    cancels. Detail finer than the model's pixels is not in that difference and would stay behind as a ghost
-    of what was removed, so the source's own high band shrinks where the edit took detail away.
+    cancels. Detail that the model does not draw is not in that difference and would stay behind as a ghost
+    of what was removed, so the source's own high band shrinks where the edit took detail away. That band is
+    what is finer than the model's pixels, and what its VAE loses of the structures up to BAND pixels.
 
     Args:
         display: (H, W) the source's brightness in [0, 1].
@@ -49,7 +51,10 @@ def composite(
     Returns:
         (H, W) float32 in [0, 1].
     """
-    high_band = display - frame.to_source(frame.to_model(display))
+    shown = frame.to_model(display)
+    lost = shown - reconstructed
+    lost = lost - ndimage.gaussian_filter(lost, BAND)
+    high_band = display - frame.to_source(shown - lost)
     change = frame.to_source(edited - reconstructed)
     gain = np.clip(frame.to_source(detail_gain(edited, reconstructed)), 0, 1)
     out = np.clip(display + soft_mask * (change + (gain - 1) * high_band), 0, 1)
