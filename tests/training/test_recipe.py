@@ -98,6 +98,10 @@ def test_a_recipe_runs_to_a_model_that_edits(data, tmp_path):
     stages = ("vae", "pairs", "text_encoder", "unet", "bundle")
     with pytest.raises(InputError, match="run the stages before"):
         run(recipe, data=data, work=tmp_path / "other", stages=("unet",))
+    misspelt = tmp_path / "misspelt.toml"
+    misspelt.write_text(RECIPE.replace("layers", "layer"))
+    with pytest.raises(InputError, match=r"\[text_encoder\] has no setting 'layer'"):
+        run(misspelt, data=data, work=tmp_path / "other")
     model = run(recipe, data=data, work=work, stages=stages)
     calibration = json.loads((model / "calibration.json").read_text())
     assert set(calibration["timesteps"]) == {"700", "800", "900"}
@@ -106,6 +110,11 @@ def test_a_recipe_runs_to_a_model_that_edits(data, tmp_path):
     changed = result.image.pixels != result.source.pixels
     assert not (changed & ~result.mask).any()
     assert result.report["model"]["calibrated"]
+
+    other = tmp_path / "other.toml"
+    other.write_text(RECIPE.replace("per_normal = 4", "per_normal = 5"))
+    with pytest.raises(InputError, match="other settings"):
+        run(other, data=data, work=work, stages=("pairs",))
 
     weights = {path.relative_to(model): path.read_bytes() for path in model.rglob("*.safetensors")}
     again = run(recipe, data=data, work=work, stages=stages, out=tmp_path / "again")

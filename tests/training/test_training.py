@@ -123,6 +123,17 @@ def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path):
         assert torch.equal(a, b)
 
 
+def test_a_resumed_curve_has_every_step_once(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        _fit(tmp_path, 100, interrupt=[65])
+    # A run that was killed between a save and the rows after it.
+    with (tmp_path / "toy.csv").open("a") as file:
+        file.write("80,1,1\n")
+    _fit(tmp_path, 100)
+    rows = (tmp_path / "toy.csv").read_text().splitlines()[1:]
+    assert [int(row.split(",")[0]) for row in rows] == [20, 40, 60, 80, 100]
+
+
 def test_the_learning_rate_is_a_trapezoid():
     rates = [learning_rate(step, 1000, 1.0) for step in range(1000)]
     assert rates[0] == 0.01 and rates[99] == 1.0 and rates[700] == 1.0

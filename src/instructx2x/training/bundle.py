@@ -12,7 +12,7 @@ from instructx2x.training.unet import build_scheduler
 
 
 def bundle(work: Path, out: Path) -> None:
-    """Write `work`'s vae, text_encoder, tokenizer and unet as one pipeline folder; other files in `out` stay."""
+    """Write `work`'s vae, text_encoder, tokenizer and unet as one pipeline folder."""
     pipeline = StableDiffusionInstructPix2PixPipeline(
         vae=AutoencoderKL.from_pretrained(work / "vae"),
         text_encoder=CLIPTextModel.from_pretrained(work / "text_encoder"),

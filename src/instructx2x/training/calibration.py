@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from instructx2x.editing import relevance, sampling
+from instructx2x.editing import PROFILES, relevance, sampling
 from instructx2x.models import Backbone
 from instructx2x.training.samples import Sample, Sampler
 
 TIMESTEPS = (700, 800, 900)
+DRAWS = PROFILES["default"].draws
 TEXT_GUIDANCE = (1.0, 1.5, 2.0, 3.0)
 CHANGED = 0.08
 
@@ -23,11 +24,11 @@ def changed_cells(sample: Sample) -> np.ndarray:
     return ((sample.target - sample.source).abs().mean(0) > CHANGED).numpy()
 
 
-def differences(backbone: Backbone, sample: Sample, draws: int, seed: int) -> np.ndarray:
-    """D of a sample, averaged over noise draws: (timesteps, s, s)."""
+def differences(backbone: Backbone, sample: Sample, seed: int) -> np.ndarray:
+    """D of a sample, with as many noise draws as the editor makes: (draws, timesteps, s, s)."""
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn((draws, *backbone.latent_shape[1:]), generator=generator)
-    found = relevance.differences(
+    noise = torch.randn((DRAWS, *backbone.latent_shape[1:]), generator=generator)
+    return relevance.differences(
         backbone.predict,
         sampling.official_scheduler(backbone.scheduler.config).alphas_cumprod,
         sample.source[None].to(backbone.device),
@@ -37,7 +38,6 @@ def differences(backbone: Backbone, sample: Sample, draws: int, seed: int) -> np
         noise.to(backbone.device),
         TIMESTEPS,
     )
-    return found.mean(axis=0)
 
 
 @torch.no_grad()
@@ -83,22 +83,23 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     rng = np.random.default_rng(seed)
     nothing = [sampler.draw(rng, "nothing") for _ in range(count)]
     edits = [sampler.draw(rng, kind) for kind in ("add", "remove") for _ in range(count // 2)]
-    null = np.stack([differences(backbone, s, 2, i) for i, s in enumerate(track(nothing, "nothing to do"))])
-    valid = np.stack([differences(backbone, s, 2, i) for i, s in enumerate(track(edits, "valid edits"))])
+    null = np.stack([differences(backbone, s, i) for i, s in enumerate(track(nothing, "nothing to do"))])
+    valid = np.stack([differences(backbone, s, i) for i, s in enumerate(track(edits, "valid edits"))])
     inside = np.stack([changed_cells(sample) for sample in edits])
     timesteps = {}
     null_p99, inside_median = [], []
     for index, timestep in enumerate(TIMESTEPS):
-        low = float(np.percentile(null[:, index], 99))
-        high = float(np.median(valid[:, index][inside]))
-        high = max(high, 1.2 * low)
+        low = float(np.percentile(null[:, :, index], 99))
+        high = float(np.median(valid[:, :, index].mean(axis=1)[inside]))
+        # A model that has not learned anything yet must not divide by zero.
+        high = max(high, 1.2 * low, 1e-4)
         null_p99.append(low)
         inside_median.append(high)
         timesteps[str(timestep)] = {"null_p99": round(low, 5), "inside_median": round(high, 5)}
 
     def peak(maps: np.ndarray) -> np.ndarray:
         return np.array(
-            [relevance.normalise_calibrated(m[None], null_p99, inside_median)[0].max() for m in maps]
+            [relevance.normalise_calibrated(m, null_p99, inside_median)[0].max() for m in maps]
         )
 
     peaks_null, peaks_valid = peak(null), peak(valid)

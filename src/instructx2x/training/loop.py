@@ -66,6 +66,7 @@ def fit(
         optimiser.load_state_dict(state["optimiser"])
         ema.load_state_dict(state["ema"])
         start = state["step"]
+        _cut(curve_file, start)
     sums: dict[str, float] = {}
     began = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -96,6 +97,13 @@ def fit(
                 os.replace(partial, state_file)
     ema.copy_to(parameters)
     return module.eval()
+
+
+def _cut(path: Path, step: int) -> None:
+    """Drop the rows after `step`: a resumed run writes them again."""
+    if path.is_file():
+        head, *rows = path.read_text().splitlines(keepends=True)
+        path.write_text(head + "".join(row for row in rows if int(row.split(",")[0]) <= step))
 
 
 def _append(path: Path, row: dict[str, float]) -> None:

@@ -6,6 +6,7 @@ level, or with a spoiled region to be healed. The words are drawn anew each time
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,6 +95,12 @@ def simulate(
     Writes `out/chunk_<k>.npy`, (n, S, S) uint8, and `out/chunk_<k>.json`, its pairs.
     """
     out.mkdir(parents=True, exist_ok=True)
+    asked = {"images": list(images.shape), "split": split, "normal": per_normal, "abnormal": per_abnormal, "seed": seed}
+    settings = out / "settings.json"
+    if not settings.is_file():
+        settings.write_text(json.dumps(asked))
+    if json.loads(settings.read_text()) != asked:
+        raise InputError(f"{out} holds pairs made with other settings: choose another --work, or delete that folder")
     rows = np.flatnonzero((table["adult"] & (table["split"] == split)).to_numpy())
     rows = np.random.default_rng(seed).permutation(rows)
     for start in track(range(0, len(rows), CHUNK), description="simulating lesions"):
@@ -204,12 +211,15 @@ def encode_bank(vae: AutoencoderKL, images: np.ndarray, folder: Path) -> Bank:
     files = sorted(folder.glob("chunk_???.npy"))
     if not files:
         raise InputError(f"{folder} holds no pairs yet: run the stage pairs first")
-    clean = _cached(folder / "clean.pt", lambda: encode(vae, images).half())
+    # Latents belong to the autoencoder that made them: another one finds none and makes its own.
+    weights = hashlib.sha256(b"".join(p.detach().cpu().numpy().tobytes() for p in vae.parameters())).hexdigest()[:12]
+    clean = _cached(folder.parent / f"clean_{weights}.pt", lambda: encode(vae, images).half())
     painted, pairs = [], []
     offset = 0
     for file in track(files, description="encoding pairs"):
         chunk = np.load(file)
-        painted.append(_cached(file.with_suffix(".pt"), lambda chunk=chunk: encode(vae, chunk).half()))
+        latents = file.with_name(f"{file.stem}_{weights}.pt")
+        painted.append(_cached(latents, lambda chunk=chunk: encode(vae, chunk).half()))
         for record in json.loads(file.with_suffix(".json").read_text()):
             lesions = [Lesion(**lesion) for lesion in record["lesions"]]
             after = [Lesion(**lesion) for lesion in record["after"]]

@@ -1,7 +1,13 @@
-"""`x2x train`: run a recipe stage by stage; every stage goes on where it was cut off."""
+"""`x2x train`: run a recipe stage by stage; every stage goes on where it was cut off.
+
+The stage "lungs" trains the lung network into `work/lungs.safetensors`. The other stages and the editor use the one in
+the package, `anatomy/data/lungs.safetensors`; copying the new one over it is left to a person who has looked at it.
+"""
 
 from __future__ import annotations
 
+import inspect
+import shutil
 import tomllib
 from collections.abc import Sequence
 from importlib.resources import files
@@ -52,7 +58,7 @@ def run(
         recipe: name or path.
         data: folder of the open X-rays.
         work: folder for checkpoints, curves and parts.
-        out: folder of the finished model; `work/model` by default.
+        out: folder of the finished model, replaced when it is there; `work/model` by default.
         stages: which of STAGES to run; what they need from earlier ones is read from `work`.
         device: torch device.
 
@@ -76,6 +82,17 @@ def run(
     from instructx2x.training import data as open_data
     from instructx2x.training.samples import Sampler
     from instructx2x.training.simulation.lesions import load_outlines, traits
+
+    for name, function in (
+        ("vae", vae.train_vae),
+        ("pairs", pairs.simulate),
+        ("text_encoder", text_encoder.train_text_encoder),
+        ("unet", unet.train_unet),
+        ("calibration", calibration.calibrate),
+    ):
+        strange = sorted(set(settings[name]) - set(inspect.signature(function).parameters))
+        if strange:
+            raise InputError(f"recipe {recipe}: [{name}] has no setting {strange[0]!r}")
 
     size, seed = settings["size"], settings["seed"]
     table = open_data.load_table(data)
@@ -117,9 +134,14 @@ def run(
             **settings["unet"],
         )
     if "bundle" in stages:
-        bundle.bundle(work, out)
+        # Built aside and moved into place: a half model would load, and pass for one without calibration.
+        partial = out.with_name(f"{out.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        bundle.bundle(work, partial)
         held_out = Sampler(pairs.encode_bank(autoencoder, images, work / "pairs_val"), table, "val")
         calibration.calibrate(
-            load(out, device=device), held_out, out / "calibration.json", seed=seed, **settings["calibration"]
+            load(partial, device=device), held_out, partial / "calibration.json", seed=seed, **settings["calibration"]
         )
+        shutil.rmtree(out, ignore_errors=True)
+        partial.replace(out)
     return out
