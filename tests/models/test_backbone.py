@@ -244,7 +244,7 @@ def test_unknown_device_and_dtype(tiny_model):
         "{",
         "[]",
         '{"version": 2}',
-        '{"version": 1, "timesteps": {}}',
+        '{"version": 1, "timesteps": []}',
         '{"version": 1, "timesteps": {"800": {"null_p99": 2.0, "inside_median": 1.0}}}',
         '{"version": 1, "timesteps": {"800": {"null_p99": 0.1, "inside_median": NaN}}}',
         '{"version": 1, "timesteps": {"1000": {"null_p99": 0.1, "inside_median": 1.0}}}',
@@ -255,6 +255,12 @@ def test_unknown_device_and_dtype(tiny_model):
 def test_a_wrong_calibration_is_refused(copy, content):
     (copy / "calibration.json").write_text(content)
     assert "calibration" in refused(copy)
+
+
+def test_a_calibration_without_a_scale_still_recommends(copy):
+    (copy / "calibration.json").write_text('{"version": 1, "timesteps": {}, "tau": 0.2, "text_guidance": 2.0}')
+    model = load(copy)
+    assert not model.calibrated and model.calibration["text_guidance"] == 2.0
 
 
 def test_calibration_is_optional(tiny_model, tiny_uncalibrated_model):

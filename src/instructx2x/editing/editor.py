@@ -435,7 +435,7 @@ class Study:
         if request.protect is not None:
             allowed = allowed * ~request.protect
         warnings = []
-        if backbone.calibration is not None:
+        if backbone.calibrated:
             entries = {int(t): entry for t, entry in backbone.calibration["timesteps"].items()}
             timesteps = sorted(entries)
             coarse, spread = relevance.normalise_calibrated(
@@ -453,7 +453,7 @@ class Study:
             )
             normalised = "uncalibrated: relative to the anatomy"
             warnings.append(
-                "uncalibrated: this model has no calibration.json, so the strongest place inside the anatomy "
+                "uncalibrated: this model has no scale of its own, so the strongest place inside the anatomy "
                 "is edited even when nothing is to be done"
             )
         content = guidance.content_cells(frame, cells)
@@ -655,7 +655,7 @@ def _report(study: Study, request: _Request, plan: _Plan, image: Radiograph | No
             "name": backbone.name,
             "sha256": backbone.digest,
             "working_size": backbone.size,
-            "calibrated": backbone.calibration is not None,
+            "calibrated": backbone.calibrated,
             "device": str(backbone.device),
             "dtype": str(backbone.dtype).removeprefix("torch."),
         },

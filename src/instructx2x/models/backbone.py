@@ -84,6 +84,11 @@ class Backbone:
         return self.unet.dtype
 
     @property
+    def calibrated(self) -> bool:
+        """Whether the model has a scale of its own for the relevance map."""
+        return bool(self.calibration and self.calibration["timesteps"])
+
+    @property
     def vae_factor(self) -> int:
         """Pixels per latent cell, along each axis."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
@@ -220,7 +225,8 @@ def read_calibration(file: Path, train_timesteps: int = 1000) -> dict[str, Any] 
     It holds, per timestep, what D = sum_channels |e(I,T) - e(I,0)| is where nothing is to be done
     (`null_p99`, its 99th percentile) and inside true regions (`inside_median`), and the recommended settings:
     `{"version": 1, "timesteps": {"800": {"null_p99": ..., "inside_median": ...}}, "tau": 0.1,
-    "text_guidance": ..., "image_guidance": ...}`. The three settings are optional.
+    "text_guidance": ..., "image_guidance": ...}`. The three settings are optional. `timesteps` may be empty: the
+    two kinds overlap, so the model has no scale of its own but still recommends settings.
     """
     if not file.is_file():
         return None
@@ -228,8 +234,6 @@ def read_calibration(file: Path, train_timesteps: int = 1000) -> dict[str, Any] 
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["version"] != 1:
             raise ValueError(f"version {content['version']} is not known here")
-        if not content["timesteps"]:
-            raise ValueError("it has no timesteps")
         for timestep, scale in content["timesteps"].items():
             if not 0 <= int(timestep) < train_timesteps:
                 raise ValueError(f"timestep {timestep} is outside 0..{train_timesteps - 1}")

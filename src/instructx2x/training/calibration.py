@@ -10,6 +10,7 @@ import torch
 from rich.progress import track
 
 from instructx2x.editing import PROFILES, relevance, sampling
+from instructx2x.editing.profiles import THRESHOLD
 from instructx2x.models import Backbone
 from instructx2x.training.samples import Sample, Sampler
 
@@ -74,7 +75,9 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
 
     `null_p99` is the 99th percentile of D where nothing is to be done, `inside_median` its median in cells that the
     instruction truly changes, per timestep. `tau` is the threshold of R that best tells the two kinds of instruction
-    apart by whether any cell passes it. `text_guidance` is the smallest whose edits come out as strong as painted.
+    apart by whether any cell passes it. Where the median is not above the percentile at every timestep the two kinds
+    overlap: no scale is written, and the editor normalises inside the anatomy. `text_guidance` is the smallest whose
+    edits come out as strong as painted.
 
     Args:
         sampler: of held-out patients.
@@ -86,38 +89,45 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     null = np.stack([differences(backbone, s, i) for i, s in enumerate(track(nothing, "nothing to do"))])
     valid = np.stack([differences(backbone, s, i) for i, s in enumerate(track(edits, "valid edits"))])
     inside = np.stack([changed_cells(sample) for sample in edits])
-    timesteps = {}
     null_p99, inside_median = [], []
-    for index, timestep in enumerate(TIMESTEPS):
+    for index in range(len(TIMESTEPS)):
         low = float(np.percentile(null[:, :, index], 99))
         high = float(np.median(valid[:, :, index].mean(axis=1)[inside]))
-        # A model that has not learned anything yet must not divide by zero.
-        high = max(high, 1.2 * low, 1e-4)
-        null_p99.append(low)
-        inside_median.append(high)
-        timesteps[str(timestep)] = {"null_p99": round(low, 5), "inside_median": round(high, 5)}
+        null_p99.append(round(low, 5))
+        inside_median.append(round(high, 5))
+    scale = {
+        str(t): {"null_p99": low, "inside_median": high}
+        for t, low, high in zip(TIMESTEPS, null_p99, inside_median, strict=True)
+    }
+    separable = all(high > low for low, high in zip(null_p99, inside_median, strict=True))
 
     def peak(maps: np.ndarray) -> np.ndarray:
         return np.array(
             [relevance.normalise_calibrated(m, null_p99, inside_median)[0].max() for m in maps]
         )
 
-    peaks_null, peaks_valid = peak(null), peak(valid)
-    grid = np.arange(0.05, 0.51, 0.05)
-    tau = float(max(grid, key=lambda t: (peaks_null < t).mean() + (peaks_valid >= t).mean()))
+    tau, emptiness = THRESHOLD, {}
+    if separable:
+        peaks_null, peaks_valid = peak(null), peak(valid)
+        grid = np.arange(0.05, 0.51, 0.05)
+        tau = float(max(grid, key=lambda t: (peaks_null < t).mean() + (peaks_valid >= t).mean()))
+        emptiness = {
+            "empty_when_nothing": round(float((peaks_null < tau).mean()), 3),
+            "empty_when_valid": round(float((peaks_valid < tau).mean()), 3),
+        }
     some = edits[:: max(1, len(edits) // 24)]
     strengths = {g: strength(backbone, some, g) for g in track(TEXT_GUIDANCE, "strength of guidance")}
     enough = [g for g, value in strengths.items() if value >= 0.9]
     result = {
         "version": 1,
-        "timesteps": timesteps,
+        "timesteps": scale if separable else {},
         "tau": round(tau, 2),
         "text_guidance": min(enough) if enough else max(TEXT_GUIDANCE),
         "image_guidance": 1.0,
         "measured": {
             "samples": {"nothing": len(nothing), "edits": len(edits)},
-            "empty_when_nothing": round(float((peaks_null < tau).mean()), 3),
-            "empty_when_valid": round(float((peaks_valid < tau).mean()), 3),
+            "scale": scale,
+            **emptiness,
             "strength": {str(g): round(value, 3) for g, value in strengths.items()},
         },
     }
