@@ -29,4 +29,7 @@ def bundle(work: Path, out: Path) -> None:
         # Where the parts lay on the machine that trained them is nobody's business.
         config = json.loads(file.read_text())
         config.pop("_name_or_path", None)
+        # Unless told otherwise diffusers reads float32, but transformers what this key says: the parts must agree.
+        if "dtype" in config:
+            config["dtype"] = "float32"
         file.write_text(json.dumps(config, indent=2) + "\n")
