@@ -58,7 +58,8 @@ def held_out(table: pl.DataFrame, group: str, finding: str = "", exactly: str = 
 
 def twenty(data: Path, table: pl.DataFrame, folder: Path) -> list[tuple[str, Path]]:
     """Twenty real images: as they are, at 16 bits, and at odd sizes; copies go to `folder`."""
-    files = held_out(table, "nih")[:12] + held_out(table, "han")[:5] + held_out(table, "ker")[:3]
+    files = held_out(table, "han")[:4] + held_out(table, "ker")[:3]
+    files += held_out(table, "nih")[: 20 - len(files)]
     chosen = []
     for number, file in enumerate(files):
         path, kind = data / file, ("as it is", "16 bits", "odd size, 16 bits", "odd size")[number % 4]
