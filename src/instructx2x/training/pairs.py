@@ -21,8 +21,6 @@ from instructx2x.anatomy.lungs import segment_lungs
 from instructx2x.errors import InputError
 from instructx2x.training.simulation.chest import Chest
 from instructx2x.training.simulation.lesions import (
-    GRADES,
-    SIZES,
     Lesion,
     Trait,
     changed_region,
@@ -176,9 +174,7 @@ def _add_pair(
         pairs.append(Pair(row, "heal", lesions, [], keep(corrupt(chest, donor, region, rng)), -1))
         return
     first = keep(image)
-    words = (
-        SIZES if lesions[0].level in SIZES and traits[lesions[0].finding].levels[1][0] in SIZES else GRADES
-    )
+    words = dict(traits[lesions[0].finding].levels)
     if lesions[0].level and len(lesions) == 1 and rng.random() < 0.25:
         other = str(rng.choice([word for word in words if word != lesions[0].level]))
         after = [lesions[0].at_level(other, words[other])]
