@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from pydicom import uid
 
-from instructx2x import __version__, cli
+from instructx2x import NOTICE, __version__, cli
+from instructx2x.cli import console, editing, options
 from instructx2x.editing import PROFILES, SCHEDULERS
 from instructx2x.editing.editor import MAX_SAMPLES
 from instructx2x.models import BUNDLED
@@ -252,7 +253,7 @@ def test_a_wrong_flag_is_refused_in_one_line(flags, word, run, tmp_path, chest_f
     ],
 )
 def test_a_value_out_of_range_is_refused_before_the_work(flag, value, run, tmp_path, chest_file, monkeypatch):
-    monkeypatch.setattr(cli, "_open", lambda *args: pytest.fail("the value was not checked first"))
+    monkeypatch.setattr(editing, "_open", lambda *args: pytest.fail("the value was not checked first"))
     assert_refused(run("edit", chest_file, ADD, "-o", tmp_path / "out", flag, value), flag)
 
 
@@ -300,7 +301,7 @@ def test_an_edit_writes_what_it_promises(run, tmp_path, make_chest, chest_file, 
     assert all(name in said for name in RESULT) and str(folder) in said
     assert f"mask: {mask.mean():.1%}" in said and f"changed: {changed.sum()} pixels, 0 of them outside" in said
     assert all(f"warning: {warning}" in said for warning in report["warnings"])
-    assert said.rstrip().endswith(cli.NOTICE)
+    assert said.rstrip().endswith(NOTICE)
 
 
 def test_same_seed_same_bytes_and_no_silent_overwriting(run, tmp_path, chest_file, tiny_model):
@@ -380,9 +381,9 @@ def test_a_picture_says_where_to_edit(command, flag, run, tmp_path, make_chest, 
 
 
 def test_the_choices_are_those_of_the_editor():
-    assert set(get_args(get_args(cli.Profile)[0])) == set(PROFILES)
-    assert set(get_args(get_args(cli.Dtype)[0])) == set(DTYPES)
-    assert set(get_args(get_args(get_args(cli.Scheduler)[0])[0])) == set(SCHEDULERS)
+    assert set(get_args(get_args(options.Profile)[0])) == set(PROFILES)
+    assert set(get_args(get_args(options.Dtype)[0])) == set(DTYPES)
+    assert set(get_args(get_args(get_args(options.Scheduler)[0])[0])) == set(SCHEDULERS)
 
 
 def test_an_interrupt_is_130_and_leaves_nothing(run, tmp_path, chest_file, tiny_model, monkeypatch):
@@ -408,8 +409,8 @@ def test_a_defect_is_called_one(run, tmp_path, chest_file, monkeypatch):
 def test_a_bar_shows_on_terminals_once_the_work_takes_a_while(capfd, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any stream for a terminal
     for seconds, shown in ((60.0, False), (0.0, True)):
-        monkeypatch.setattr(cli, "BAR_AFTER", seconds)
-        with cli._progress() as step:
+        monkeypatch.setattr(console, "BAR_AFTER", seconds)
+        with console.progress() as step:
             for done in (1, 2, 3):
                 step(done, 3, torch.zeros(1))
         said = capfd.readouterr()
@@ -454,4 +455,4 @@ def test_the_demo_edits_its_example(run, tmp_path):
     with np.load(folder / "maps.npz") as maps:
         columns = np.flatnonzero(maps["mask"].any(axis=0))
         assert columns.min() >= 0.4 * maps["mask"].shape[1]  # the patient's left is the image's right
-    assert cli.NOTICE in said
+    assert NOTICE in said

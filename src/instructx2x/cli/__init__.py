@@ -1,0 +1,75 @@
+"""The command line `x2x`: one verb per command, thin.
+
+What cannot be used ends with one line on stderr and exit code 2, cheap checks first. Everything that needs torch is
+imported only when a model is about to be loaded, so that help and refusals come at once.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from instructx2x import __version__
+from instructx2x.cli import editing, training
+from instructx2x.cli.console import refuse
+from instructx2x.errors import InstructX2XError
+
+# What a command raises for wrong flags and arguments; older typers take the class from click, newer ones carry it.
+UsageError = typer.BadParameter.__base__
+
+app = typer.Typer(
+    name="x2x",
+    help=(
+        "Counterfactual chest X-rays by instruction: the same patient with only the named finding changed, and a map "
+        "of where the model edited. Research only, not for diagnosis.\n\n"
+        "Start with `x2x demo -o out`, then try your own image:\n\n"
+        '`x2x edit chest.png "Add the finding of left pleural effusion." -o out`'
+    ),
+    rich_markup_mode="markdown",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+for command in (editing.edit, editing.guidance, editing.demo, training.train):
+    app.command()(command)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 2 refused, 130 interrupted, 1 a defect of this program."""
+    try:
+        with warnings.catch_warnings():
+            if not os.environ.get("X2X_DEBUG"):
+                # Libraries warn their developers; what a user must know is in the result or in the error.
+                warnings.simplefilter("ignore")
+            return app(args=argv, prog_name="x2x", standalone_mode=False) or 0
+    except InstructX2XError as error:
+        return refuse(str(error), 2)
+    except UsageError as error:
+        command = error.ctx.command_path if error.ctx else "x2x"
+        return refuse(f"{error.format_message().rstrip('.')}: see {command} --help", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except Exception as error:
+        if os.environ.get("X2X_DEBUG"):
+            traceback.print_exc()
+            return 1
+        kind = type(error).__name__
+        return refuse(f"{kind}: {error} - a defect of x2x: please report it with what X2X_DEBUG=1 shows", 1)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        print(f"x2x {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)

@@ -1,0 +1,211 @@
+"""`x2x edit`, `x2x guidance` and `x2x demo`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from instructx2x import NOTICE
+from instructx2x.cli.console import one_line, progress, stderr
+from instructx2x.cli.options import (
+    Anatomy,
+    Device,
+    Dtype,
+    Image,
+    Instruction,
+    Model,
+    Out,
+    Overwrite,
+    Profile,
+    Protect,
+    Region,
+    Scheduler,
+    Seed,
+    Threshold,
+)
+from instructx2x.errors import OutputError
+
+if TYPE_CHECKING:
+    from instructx2x.editing import Guidance, Study
+
+DEMO_INSTRUCTION = "Add the finding of left pleural effusion."
+
+
+def edit(
+    image: Image,
+    instruction: Instruction,
+    out: Out,
+    model: Model = "bundled",
+    profile: Profile = "default",
+    anatomy: Anatomy = "default",
+    seed: Seed = 0,
+    samples: Annotated[
+        int,
+        typer.Option(
+            metavar="K",
+            min=1,
+            max=64,
+            help="Edit with the noise of K seeds from --seed on, within the first one's mask, and map their spread.",
+        ),
+    ] = 1,
+    steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Sampling steps.  [default: the profile's]", show_default=False),
+    ] = None,
+    text_guidance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S", help="s_T: how strongly to follow the text.  [default: the model's]", show_default=False
+        ),
+    ] = None,
+    image_guidance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S", help="s_I: how strongly to stay with the image.  [default: the model's]", show_default=False
+        ),
+    ] = None,
+    threshold: Threshold = None,
+    region: Region = None,
+    protect: Protect = None,
+    scheduler: Scheduler = None,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    overwrite: Overwrite = False,
+) -> None:
+    """Edit an X-ray as an instruction says.
+
+    Writes OUT/<image's name>/ with the edited image in the source's format, size and depth, comparison.png,
+    guidance_map.png, maps.npz and report.json. Outside the mask no pixel changes.
+
+    `x2x edit chest.png "Add the finding of left pleural effusion." -o out`
+
+    `x2x edit chest.dcm "Change the level of edema from mild to moderate." -o out --seed 1`
+
+    `x2x edit chest.png "remove the cardiomegaly" -o out --model my/model --device cuda`
+    """
+    study = _open(image, instruction, out, profile, model, device, dtype, overwrite)
+    with progress(samples) as callback:
+        result = study.edit(
+            instruction,
+            seed=seed,
+            samples=samples,
+            profile=profile,
+            anatomy=anatomy,
+            steps=steps,
+            text_guidance=text_guidance,
+            image_guidance=image_guidance,
+            threshold=threshold,
+            region=region,
+            protect=protect,
+            scheduler=scheduler,
+            callback=callback,
+        )
+    _save(result, out, overwrite)
+
+
+def guidance(
+    image: Image,
+    instruction: Instruction,
+    out: Out,
+    model: Model = "bundled",
+    profile: Profile = "default",
+    anatomy: Anatomy = "default",
+    seed: Seed = 0,
+    threshold: Threshold = None,
+    region: Region = None,
+    protect: Protect = None,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    overwrite: Overwrite = False,
+) -> None:
+    """Show where an instruction would edit an X-ray, without editing it.
+
+    Writes OUT/<image's name>/ with guidance_map.png, maps.npz and report.json: the maps that `x2x edit` with the same
+    arguments follows.
+
+    `x2x guidance chest.png "Remove the finding of edema." -o maps`
+    """
+    study = _open(image, instruction, out, profile, model, device, dtype, overwrite)
+    result = study.guidance(
+        instruction,
+        seed=seed,
+        profile=profile,
+        anatomy=anatomy,
+        threshold=threshold,
+        region=region,
+        protect=protect,
+    )
+    _save(result, out, overwrite)
+
+
+def demo(out: Out, overwrite: Overwrite = False) -> None:
+    """Edit the example X-ray with the bundled model.
+
+    The example is itself synthetic: no patient's image is part of this package. Look at OUT/example/comparison.png.
+
+    `x2x demo -o out`
+    """
+    with as_file(files("instructx2x") / "data" / "example.png") as image:
+        edit(image, DEMO_INSTRUCTION, out, overwrite=overwrite)
+    print('your own image: x2x edit IMAGE "Add the finding of edema." -o OUT')
+
+
+def _open(
+    image: Path,
+    instruction: str,
+    out: Path,
+    profile: str,
+    model: str,
+    device: str | None,
+    dtype: str,
+    overwrite: bool,
+) -> Study:
+    """Refuse what can be refused in milliseconds; only then load the model."""
+    from instructx2x.imaging import read
+    from instructx2x.instructions import parse
+
+    if profile != "official":  # which takes any text, as the official code does
+        parse(instruction)
+    # The name in full: "." and ".." have none of their own.
+    _check_output(out, Path(os.path.abspath(image)).stem, overwrite)
+    radiograph = read(image)
+    with stderr().status("Loading the model"):
+        from instructx2x.editing import Editor
+
+        return Editor.from_pretrained(model, device=device, dtype=dtype).open(radiograph)
+
+
+def _check_output(out: Path, name: str, overwrite: bool) -> None:
+    """Refuse before the work what saving would refuse after it. Nothing is left behind."""
+    folder = out / name
+    if os.path.lexists(folder) and not overwrite:
+        raise OutputError(f"{folder} is there already: choose another folder, or give --overwrite")
+    place = next(path for path in folder.parents if os.path.exists(path))
+    if not place.is_dir():
+        raise OutputError(f"{place} is a file: name a folder for the results")
+    try:
+        # Permissions alone do not tell: the file system may be read-only, or not a place for files at all.
+        tempfile.TemporaryDirectory(dir=place, prefix=".x2x-").cleanup()
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written to ({error.strerror}): choose another folder") from error
+
+
+def _save(result: Guidance, out: Path, overwrite: bool) -> None:
+    """Write a result and say what it is."""
+    folder = result.save(out, overwrite=overwrite)
+    report = result.report
+    mask = report["mask"]
+    print(one_line(f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}"))
+    print(one_line(f"instruction: {report['instruction']['given_to_model']}"))
+    print(f"mask: {mask['fraction']:.1%} of the image, {mask['pixels']} pixels")
+    if "pixels_changed" in report:
+        outside = report["pixels_changed_outside_mask"]
+        print(f"changed: {report['pixels_changed']} pixels, {outside} of them outside the mask")
+    for warning in report["warnings"]:
+        print(one_line(f"warning: {warning}"))
+    print(NOTICE)

@@ -1,0 +1,101 @@
+"""Arguments and flags that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Image = Annotated[
+    Path,
+    typer.Argument(
+        metavar="IMAGE",
+        help="A frontal chest X-ray: PNG or TIFF (8 or 16 bit), JPEG, or uncompressed DICOM (CR, DX).",
+        show_default=False,
+    ),
+]
+Instruction = Annotated[
+    str,
+    typer.Argument(
+        metavar="INSTRUCTION",
+        help='What to change, such as "Remove the finding of edema." or "add a small left pleural effusion and '
+        'remove the cardiomegaly".',
+        show_default=False,
+    ),
+]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out", "-o", metavar="OUT", help="Folder for results: each goes to OUT/<image's name>.", show_default=False
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="bundled, a folder in diffusers' layout, or a hub id owner/name."),
+]
+Profile = Annotated[
+    Literal["default", "official", "fast"],
+    typer.Option(
+        metavar="NAME", help="default: ours; fast: the same in fewer steps; official: what the paper's code computes."
+    ),
+]
+Anatomy = Annotated[
+    str,
+    typer.Option(
+        help="Where a finding may be: default or patient (laid on this patient's lungs), prior (the average patient), "
+        "union (all boxes of experts, whatever side and zone), none (anywhere), a folder of official "
+        "pseudo_mask_*.npy, or a .npz of instructx2x.anatomy.building.",
+        metavar="NAME",
+    ),
+]
+# Ranges that hold for every model and profile are checked here, before the model is loaded; the editor checks the rest.
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="The same seed gives the same bytes.")]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        metavar="T",
+        min=0,
+        max=1,
+        help="tau: the guidance that a pixel needs to be edited, up to 1.  [default: the model's]",
+        show_default=False,
+    ),
+]
+Region = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="Edit nowhere else: a picture of the image's size, bright where editing is allowed. It narrows the "
+        "anatomy; with --anatomy none it stands in its place.",
+        show_default=False,
+    ),
+]
+Protect = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="The opposite: a picture of the image's size, bright where nothing may change.",
+        show_default=False,
+    ),
+]
+Scheduler = Annotated[
+    Literal["ddim", "dpm++", "unipc", "euler", "euler-ancestral"] | None,
+    typer.Option(
+        metavar="NAME",
+        help="ddim, dpm++, unipc, euler or euler-ancestral.  [default: the profile's]",
+        show_default=False,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="cpu, cuda, ...  [default: cuda where there is one]", show_default=False),
+]
+Dtype = Annotated[
+    Literal["float32", "bfloat16", "float16"],
+    typer.Option(metavar="NAME", help="What the networks compute in: float32, bfloat16 or float16."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result of the same name.")]
