@@ -1,0 +1,314 @@
+"""Thousands of radiographs, prepared for training: small gray PNGs, written in parallel and each one whole.
+
+A run that was cut off goes on where it stopped. What is done is read off the written files themselves: they appear
+in one step, and their text entries say how they were made.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Literal, TypeVar, get_args
+
+import numpy as np
+from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin
+
+from ..errors import InputError, InstructX2XError
+from ..imaging import MIN_SIDE, Frame, atomic_write, read
+from ..imaging.radiograph import check_size, label
+from ..imaging.reading import JPEG, MAX_BYTES
+
+Mode = Literal["squash", "letterbox"]
+Sources = tuple[Path, ...]
+Outcome = TypeVar("Outcome")
+
+MAX_SIZE = 4096
+# Encoders write at most ten scans, and every further one costs a pass over all pixels: a file of some megabytes can
+# hold thousands, and would keep a worker busy for hours.
+MAX_SCANS = 100
+BAR_AFTER = 2.0  # seconds: shorter work needs no progress bar
+IEND = b"\0\0\0\0IEND\xae\x42\x60\x82"
+# The names under which imaging.atomic_write fills a PNG; what a killed run left is known by them.
+TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.png")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How an image becomes a training image.
+
+    Attributes:
+        size: side of the square in pixels, 32 to 4096.
+        mode: "squash" stretches the image to the square, as the official code does; "letterbox" keeps its aspect and
+            centres it on black.
+
+    Raises:
+        InputError: another size or mode.
+    """
+
+    size: int = 512
+    mode: Mode = "squash"
+
+    def __post_init__(self):
+        if not MIN_SIDE <= self.size <= MAX_SIZE:
+            raise InputError(f"images of {self.size} pixels a side: choose {MIN_SIDE} to {MAX_SIZE}")
+        if self.mode not in get_args(Mode):
+            raise InputError(f"unknown way to fit an image {self.mode!r}: choose {' or '.join(get_args(Mode))}")
+
+    def __str__(self) -> str:
+        return f"{self.mode} {self.size}"
+
+
+def prepare_image(source: Path, preparation: Preparation) -> np.ndarray:
+    """One radiograph as a square of 8-bit gray, reduced with Lanczos' filter.
+
+    Args:
+        source: any file that `imaging.read` takes. 8-bit files keep their values, others are shown through their
+            window.
+        preparation: size and mode.
+
+    Returns:
+        (size, size) uint8, 0 black.
+
+    Raises:
+        InputError: a file that is missing, damaged, cut short, in colour, too large, too small or without contrast;
+            one line with its name.
+    """
+    image = _plain_jpeg(source)
+    if image is None:
+        image = Image.fromarray(np.round(read(source).display() * 255).astype(np.uint8))
+    top, bottom, left, right = Frame(image.height, image.width, preparation.size, preparation.mode).content
+    square = Image.new("L", (preparation.size, preparation.size))
+    small = image.resize((right - left, bottom - top), Image.Resampling.LANCZOS)
+    low, high = small.getextrema()
+    if low == high:
+        raise InputError(f"{label(source)}: no contrast: every pixel has the same value")
+    square.paste(small, (left, top))
+    return np.asarray(square)
+
+
+def prepare_images(
+    jobs: Iterable[tuple[Path, Path]], preparation: Preparation, *, workers: int | None = None
+) -> dict[Path, str]:
+    """Prepare many images. Targets that an earlier run prepared in the same way stay as they are.
+
+    Args:
+        jobs: (source, target) each; targets end in .png, and their folders are made.
+        preparation: size and mode, the same for all.
+        workers: threads; by default one for each processor that this process may use.
+
+    Returns:
+        target -> why it could not be made, in one line; empty when all are there. The order is the jobs'.
+
+    Raises:
+        InputError: a target that is no .png, or is asked for twice from different sources.
+    """
+
+    def make(sources: Sources) -> tuple[np.ndarray, Mapping[str, str]]:
+        return prepare_image(*sources, preparation), {"Preparation": str(preparation)}
+
+    def accept(sources: Sources, entries: Mapping[str, str]) -> bool | None:
+        return entries.get("Preparation") == str(preparation) or None
+
+    wanted = by_target((target, (source,)) for source, target in jobs)
+    outcomes = write_all(wanted, make, accept, workers=workers, description="Preparing images")
+    return {target: outcome for target, outcome in outcomes.items() if isinstance(outcome, str)}
+
+
+def by_target(jobs: Iterable[tuple[Path, Sources]]) -> dict[Path, Sources]:
+    """The sources of each file to write; a job that is named again counts once.
+
+    Raises:
+        InputError: a target that is no .png, or two different jobs for one.
+    """
+    wanted: dict[Path, Sources] = {}
+    for target, sources in jobs:
+        if target.suffix != ".png":
+            raise InputError(f"{label(target)}: images are written as PNG; let the name end in .png")
+        if wanted.setdefault(target, sources) != sources:
+            raise InputError(f"{label(target)}: asked for twice, from different sources; give each its own name")
+    return wanted
+
+
+def write_all(
+    jobs: Mapping[Path, Sources],
+    make: Callable[[Sources], tuple[np.ndarray, Mapping[str, str]]],
+    accept: Callable[[Sources, Mapping[str, str]], Outcome | None],
+    *,
+    workers: int | None,
+    description: str,
+) -> dict[Path, Outcome | str]:
+    """Write a PNG for every job, in parallel; a target that is already accepted is not made again.
+
+    Temporary files that a killed run left beside the targets are removed first, so two runs must not write into one
+    folder at the same time. The bytes do not depend on the number of workers.
+
+    Args:
+        jobs: target -> the files that it is made of.
+        make: sources -> the picture, (H, W) uint8, and the text entries of its PNG.
+        accept: (sources, entries of a whole PNG) -> what to report of it, or None where it has to be made (again).
+        workers: threads, not processes: Pillow and SimpleITK let others run while they compute, and threads need no
+            copies. By default one for each processor that this process may use.
+        description: what the progress bar says.
+
+    Returns:
+        target -> what `accept` reports, or why the target could not be made, as a str. The order is the jobs'.
+    """
+    workers = workers or usable_processors()
+    for folder in {target.parent for target in jobs}:
+        _sweep(folder)
+
+    def work(target: Path, sources: Sources) -> Outcome | str:
+        outcome = accept(sources, text_entries(target))
+        if outcome is not None:
+            return outcome
+        try:
+            if target.exists() and any(source.exists() and target.samefile(source) for source in sources):
+                return f"{label(target)}: would replace its own source; write into another folder"
+            picture, entries = make(sources)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _write(picture, target, entries)
+        except InstructX2XError as error:
+            return str(error)
+        except OSError as error:
+            reason = error.strerror or "the system refused"
+            return f"{label(target)}: cannot be written ({reason}); choose another folder"
+        return accept(sources, entries)
+
+    outcomes: dict[Path, Outcome | str] = dict.fromkeys(jobs)
+    # Decoders warn about oddities that are no user's business. Set here, because the filters belong to the process.
+    with (
+        warnings.catch_warnings(action="ignore"),
+        ThreadPoolExecutor(workers) as pool,
+        progress(description, len(jobs)) as advance,
+    ):
+        running: dict[Future, Path] = {}
+
+        def collect() -> None:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                outcomes[running.pop(future)] = future.result()
+                advance()
+
+        try:
+            for target, sources in jobs.items():
+                # As many waiting as working: enough that no worker idles, and no more in memory.
+                if len(running) >= 2 * workers:
+                    collect()
+                running[pool.submit(work, target, sources)] = target
+            while running:
+                collect()
+        except BaseException:
+            # Ctrl-C waits for the images in work, a fraction of a second, and for no others.
+            pool.shutdown(cancel_futures=True)
+            raise
+    return outcomes
+
+
+def text_entries(path: Path) -> dict[str, str]:
+    """Text entries of a PNG, from its head; empty when there are none, or no whole PNG."""
+    try:
+        if not path.is_file():
+            return {}
+        with path.open("rb") as file:
+            file.seek(-len(IEND), os.SEEK_END)
+            if file.read() != IEND:
+                return {}
+            file.seek(0)
+            with PngImagePlugin.PngImageFile(file) as image:
+                return {key: value for key, value in image.info.items() if isinstance(value, str)}
+    except Exception:
+        # Whatever stands there: it is not ours, or not whole.
+        return {}
+
+
+def usable_processors() -> int:
+    """Processors that this process may use; a container or a queue often grants fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
+    """A function to call after each step: a bar on stderr, on terminals, once the work has taken BAR_AFTER seconds."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console, start, done = Console(file=sys.stderr), time.monotonic(), 0
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    bar = Progress(*columns, console=console, transient=True)
+    with ExitStack() as stack:
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            if not bar.tasks and console.is_terminal and time.monotonic() - start > BAR_AFTER:
+                stack.enter_context(bar)
+                bar.add_task(description, total=total)
+            for task in bar.task_ids:
+                bar.update(task, completed=done)
+
+        yield advance
+
+
+def _plain_jpeg(source: Path) -> Image.Image | None:
+    """The pixels of an 8-bit gray JPEG, or None for every other file, which `imaging.read` reads or refuses.
+
+    `read` takes twice as long over a JPEG, because it keeps what an edit needs: stored values and their display.
+
+    Raises:
+        InputError: a JPEG that would take forever.
+    """
+    try:
+        if not source.is_file() or source.stat().st_size > MAX_BYTES:
+            return None
+        data = source.read_bytes()
+    except (OSError, ValueError):
+        return None
+    if not data.startswith(JPEG):
+        return None
+    # Inside the coded pixels every FF is followed by 00, so this counts the headers of scans.
+    scans = data.count(b"\xff\xda")
+    if scans > MAX_SCANS:
+        raise InputError(f"{label(source)}: a JPEG in {scans} scans, which no camera writes; get an intact copy")
+    try:
+        image = JpegImagePlugin.JpegImageFile(BytesIO(data))
+        check_size(image.height, image.width)
+        if image.mode != "L" or image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            return None
+        image.load()
+        return image
+    except Exception:
+        return None
+
+
+def _write(picture: np.ndarray, target: Path, entries: Mapping[str, str]) -> None:
+    info = PngImagePlugin.PngInfo()
+    for key, value in entries.items():
+        info.add_text(key, value)
+    # Film noise hardly repeats, so searching for repeats is time lost: run lengths (for the black around letterboxed
+    # images) and Huffman codes alone take 11 ms for a square of 512, level 6 with its search 52 ms and a tenth more
+    # bytes. Decoding and reducing a JPEG of 8 megapixels takes 108 ms.
+    image, how = Image.fromarray(picture), {"compress_level": 1, "compress_type": zlib.Z_RLE}
+    atomic_write(target, lambda file: image.save(file, "PNG", pnginfo=info, **how))
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files of a killed run."""
+    try:
+        left = [entry for entry in os.scandir(folder) if TEMPORARY.fullmatch(entry.name)]
+    except OSError:
+        # No folder yet, nothing left in it; one that cannot be read is reported by what is to be written there.
+        return
+    for entry in left:
+        try:
+            os.unlink(entry)
+        except OSError:
+            pass
