@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from instructx2x import __version__
-from instructx2x.cli import editing, training
+from instructx2x.cli import dataset, editing, training
 from instructx2x.cli.console import refuse
 from instructx2x.errors import InstructX2XError
 
@@ -37,6 +37,7 @@ app = typer.Typer(
 
 for command in (editing.edit, editing.guidance, editing.demo, training.train):
     app.command()(command)
+app.add_typer(dataset.app)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,151 @@
+"""Whether a built dataset is whole and says what it should, file by file and row by row."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from PIL import PngImagePlugin
+
+from instructx2x.dataset.images import progress, usable_processors
+from instructx2x.dataset.output import official_table
+from instructx2x.dataset.splits import SPLITS
+from instructx2x.dataset.table import ORDER, edits_from_rows, load_dataset
+from instructx2x.errors import InputError, InstructX2XError
+from instructx2x.instructions import parse, render
+from instructx2x.instructions.tokens import clip_tokens
+
+
+def check_dataset(folder: Path) -> list[str]:
+    """Check a dataset: its tables against each other, its instructions, its splits and every image.
+
+    Args:
+        folder: what `x2x dataset build` wrote.
+
+    Returns:
+        One line for each kind of problem, with the first place where it stands; empty when all is well.
+
+    Raises:
+        InputError: the folder holds no finished dataset.
+    """
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} holds no finished dataset: run x2x dataset build again, it goes on") from error
+    table = load_dataset(folder)
+    problems = [*_counts(folder, table, report), *_rows(table), *_instructions(table), *_patients(folder, table)]
+    if report["settings"]["images"]["layout"] == "official":
+        problems += _official(folder, table)
+    if report["settings"]["images"]["preparation"]:
+        problems += _images(folder, table, report["settings"]["images"]["preparation"]["size"])
+    return problems
+
+
+def _counts(folder: Path, table: pl.DataFrame, report: dict[str, Any]) -> Iterator[str]:
+    try:
+        rejected = dict(pl.read_parquet(folder / "rejects.parquet")["reason"].value_counts().iter_rows())
+    except (OSError, pl.exceptions.PolarsError):
+        yield "rejects.parquet cannot be read"
+        return
+    if rejected != report["rejected"]:
+        yield "rejects.parquet holds other counts than report.json"
+    if report["rows_kept"] + sum(rejected.values()) != report["difference_rows"]:
+        yield "report.json: the rows kept and left out do not add up to the rows of the source"
+    for split, part in table.group_by("split"):
+        if len(part) != report["splits"][split[0]]["instructions"]:
+            yield f"data/{split[0]}.parquet holds another number of instructions than report.json"
+
+
+def _rows(table: pl.DataFrame) -> Iterator[str]:
+    if table.select("past_dicom_id", "current_dicom_id", "part").is_duplicated().any():
+        yield "two rows have the same images and part"
+    for name, wrong in {
+        "a pair of an image with itself": pl.col("past_dicom_id") == pl.col("current_dicom_id"),
+        "a current image that is not later than its past one": pl.col("days") <= 0,
+        "a part that is none of its parts": ~pl.col("part").is_between(1, pl.col("parts")),
+        "an unknown split": ~pl.col("split").is_in(SPLITS),
+    }.items():
+        found = table.filter(wrong)
+        if len(found):
+            yield f"{len(found)} rows: {name}, such as {found['current_dicom_id'][0]}"
+    for split in SPLITS:
+        part = table.filter(pl.col("split") == split)
+        if not part.equals(part.sort(ORDER)):
+            yield f"data/{split}.parquet is not in its order"
+
+
+def _instructions(table: pl.DataFrame) -> Iterator[str]:
+    """Every instruction is the canonical text of its edits, and is read back as them."""
+    unique = table.select("instruction", "edits", "tokens").unique(maintain_order=True)
+    wrong = []
+    with progress("Checking instructions", len(unique)) as advance:
+        for text, rows, tokens in unique.iter_rows():
+            advance()
+            try:
+                edits = edits_from_rows(rows)
+                right = text == (render(edits) if edits else "") and (not edits or parse(text) == edits)
+                if not right or clip_tokens(text) != tokens:
+                    wrong.append(text)
+            except InstructX2XError:
+                wrong.append(text)
+    if wrong:
+        yield f"{len(wrong)} instructions do not say what their edits say, such as {wrong[0]!r:.100}"
+
+
+def _patients(folder: Path, table: pl.DataFrame) -> Iterator[str]:
+    several = table.group_by("subject_id").agg(pl.col("split").n_unique()).filter(pl.col("split") > 1)
+    if len(several):
+        yield f"{len(several)} patients are in several splits, such as {several['subject_id'].min()}"
+    try:
+        held_out = set((folder / "test_images.txt").read_text(encoding="utf-8").split())
+    except OSError:
+        yield "test_images.txt cannot be read"
+        return
+    for split in SPLITS:
+        part = table.filter(pl.col("split") == split)
+        images = {*part["past_dicom_id"], *part["current_dicom_id"]}
+        if split == "test" and not images <= held_out:
+            yield "test_images.txt lacks images of the test split"
+        if split != "test" and images & held_out:
+            yield f"images of the {split} split stand in test_images.txt"
+
+
+def _official(folder: Path, table: pl.DataFrame) -> Iterator[str]:
+    try:
+        with open(folder / "instructions.csv", encoding="utf-8", newline="") as file:
+            rows = [tuple(row) for row in csv.reader(file)]
+    except OSError:
+        yield "instructions.csv cannot be read"
+        return
+    expected = official_table(table)
+    if rows != [tuple(expected.columns), *expected.iter_rows()]:
+        yield "instructions.csv does not hold the rows of data/*.parquet"
+
+
+def _images(folder: Path, table: pl.DataFrame, size: int) -> Iterator[str]:
+    """Every image is there, whole, square and gray."""
+    names = sorted({*table["past_image"], *table["current_image"]} - {None})
+    if table["past_image"].has_nulls() or table["current_image"].has_nulls():
+        yield "some rows name no images"
+
+    def whole(name: str) -> bool:
+        try:
+            with open(folder / name, "rb") as file, PngImagePlugin.PngImageFile(file) as image:
+                image.load()
+                return image.size == (size, size) and image.mode == "L"
+        except Exception:  # whatever a decoder says of damage
+            return False
+
+    bad = []
+    with ThreadPoolExecutor(usable_processors()) as pool, progress("Checking images", len(names)) as advance:
+        for name, good in zip(names, pool.map(whole, names), strict=True):
+            advance()
+            if not good:
+                bad.append(name)
+    if bad:
+        yield f"{len(bad)} images are missing, damaged or of another size, such as {bad[0]}: build again, it goes on"

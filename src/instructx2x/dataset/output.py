@@ -1,0 +1,232 @@
+"""A dataset on disk: images first, tables next, the report last, each file whole or not there.
+
+    OUT/settings.json       what the dataset is built from and how; a run with others does not touch it
+    OUT/images/ID.png       prepared images; registered/PAST__CURRENT.png past images aligned with their current one
+    OUT/current/, past/     instead of these in the official layout, with instructions.csv
+    OUT/data/SPLIT.parquet  the pairs (table.SCHEMA)
+    OUT/rejects.parquet     what was left out, and why (table.REJECTS)
+    OUT/test_images.txt     every image of the test patients, for keeping their boxes out of masks
+    OUT/README.md           the dataset card
+    OUT/report.json         every count; it is there once all the rest is
+
+Nothing in these files depends on the time or on how often the run was cut off.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from instructx2x import __version__
+from instructx2x.dataset.card import card
+from instructx2x.dataset.images import Preparation, prepare_images
+from instructx2x.dataset.images import _sweep as sweep
+from instructx2x.dataset.rejects import Reason
+from instructx2x.dataset.splits import SPLITS
+from instructx2x.dataset.table import REJECTS, to_table
+from instructx2x.errors import OutputError
+from instructx2x.imaging.writing import atomic_write
+from instructx2x.instructions.tokens import MAX_TOKENS
+
+Layout = Literal["plain", "official"]
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Images:
+    """What happens to the images.
+
+    Attributes:
+        preparation: size and mode; None: tables only.
+        register: align every past image with its current one.
+        layout: "plain", or "official" for the folders and the CSV that the paper's training code reads.
+    """
+
+    preparation: Preparation | None = field(default_factory=Preparation)
+    register: bool = False
+    layout: Layout = "plain"
+
+
+@dataclass
+class Collected:
+    """What a source gives: pairs without images, and where their images are.
+
+    Attributes:
+        source: name of the source, as in SOURCES of the card.
+        settings: all that the result depends on, JSON values only.
+        accepted: rows with the keys of table.SCHEMA less those of images, and `row` and `text` of the source.
+        rejected: rows of table.REJECTS.
+        files: dicom id to image file.
+        test_images: every image of the test patients.
+        facts: counts of the source for the report.
+    """
+
+    source: str
+    settings: dict[str, Any]
+    accepted: Rows
+    rejected: Rows
+    files: Mapping[str, Path]
+    test_images: Iterable[str]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def claim(out: Path, settings: Mapping[str, Any]) -> None:
+    """Make OUT ours for these settings, or go on with a build of the same settings that was cut off.
+
+    Raises:
+        OutputError: OUT holds anything else.
+    """
+    text = json.dumps(settings, indent=2) + "\n"
+    path = out / "settings.json"
+    if path.is_file():
+        if path.read_text(encoding="utf-8") != text:
+            raise OutputError(f"{out} holds a dataset built with other files or settings: choose another folder")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} is in use for something else: name a new folder for the dataset")
+    try:
+        (out / "data").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written to ({error.strerror}): choose another folder") from error
+    for folder in (out, out / "data"):
+        sweep(folder)
+    # A folder with nothing but a report is a finished one; until then there is none.
+    (out / "report.json").unlink(missing_ok=True)
+    atomic_write(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Name and SHA-256 of an input: the same build needs the same files."""
+    with open(path, "rb") as file:
+        return {"file": path.name, "sha256": file_digest(file, "sha256").hexdigest()}
+
+
+def finish(collected: Collected, out: Path, images: Images) -> dict[str, Any]:
+    """Prepare the images, and write all tables.
+
+    Returns:
+        The report, as written.
+
+    Raises:
+        OutputError: a place that cannot be written to.
+    """
+    accepted, rejected = collected.accepted, list(collected.rejected)
+    if images.preparation is not None:
+        accepted = _with_images(accepted, rejected, collected.files, out, images)
+    else:
+        for row in accepted:
+            row |= {"past_image": None, "current_image": None, "registration": None}
+    rejected.sort(key=lambda row: row["row"])
+    table = to_table([{key: value for key, value in row.items() if key not in ("row", "text")} for row in accepted])
+    rejects = pl.DataFrame(rejected, schema=REJECTS, orient="row")
+    for split in SPLITS:
+        part = table.filter(pl.col("split") == split)
+        atomic_write(out / "data" / f"{split}.parquet", part.write_parquet)
+    atomic_write(out / "rejects.parquet", rejects.write_parquet)
+    test_images = "".join(f"{dicom}\n" for dicom in sorted(collected.test_images))
+    atomic_write(out / "test_images.txt", lambda file: file.write_text(test_images, encoding="utf-8"))
+    if images.layout == "official":
+        atomic_write(out / "instructions.csv", official_table(table).write_csv)
+    report = _report(collected, table, rejects, {row["row"] for row in accepted})
+    atomic_write(out / "README.md", lambda file: file.write_text(card(report), encoding="utf-8"))
+    text = json.dumps(report, indent=2) + "\n"
+    atomic_write(out / "report.json", lambda file: file.write_text(text, encoding="utf-8"))
+    return report
+
+
+def _with_images(accepted: Rows, rejected: Rows, files: Mapping[str, Path], out: Path, images: Images) -> Rows:
+    """Prepare the images of the rows; those whose images cannot be used move to the rejects."""
+    official = images.layout == "official"
+    targets: dict[Path, Path] = {}
+    alignments: dict[Path, tuple[Path, Path]] = {}
+    for row in accepted:
+        past, current = row["past_dicom_id"], row["current_dicom_id"]
+        row["current_image"] = f"{'current' if official else 'images'}/{current}.png"
+        row["past_image"] = f"{'past' if official else 'images'}/{past}.png"
+        row["registration"] = None
+        targets[out / row["current_image"]] = files[current]
+        if images.register:
+            row["past_image"] = f"{'past' if official else 'registered'}/{past}__{current}.png"
+            alignments[out / row["past_image"]] = (files[past], files[current])
+        else:
+            targets[out / row["past_image"]] = files[past]
+    missing = {target for target, source in targets.items() if not source.is_file()}
+    failures = prepare_images(
+        ((source, target) for target, source in targets.items() if target not in missing), images.preparation
+    )
+    quality: dict[Path, Any] = {}
+    if alignments:
+        from instructx2x.dataset.registration import MIN_QUALITY, register_images
+
+        there = {target: pair for target, pair in alignments.items() if all(file.is_file() for file in pair)}
+        missing |= alignments.keys() - there.keys()
+        quality = register_images(there, images.preparation)
+    kept = []
+    for row in accepted:
+        reason, detail = None, ""
+        for path in (out / row["past_image"], out / row["current_image"]):
+            if path in missing:
+                reason, detail = Reason.IMAGE_MISSING, path.stem
+            elif isinstance(failures.get(path, quality.get(path)), str):
+                reason, detail = Reason.IMAGE_UNUSABLE, path.stem
+        if reason is None and alignments:
+            row["registration"] = round(quality[out / row["past_image"]], 6)
+            if row["registration"] < MIN_QUALITY:
+                reason, detail = Reason.POOR_REGISTRATION, f"quality {row['registration']}"
+        if reason is None:
+            kept.append(row)
+        elif row["part"] == 1:
+            rejected.append(
+                {key: row[key] for key in ("row", "past_study_id", "current_study_id", "subject_id", "text")}
+                | {"reason": reason.value, "detail": detail}
+            )
+    return kept
+
+
+def official_table(table: pl.DataFrame) -> pl.DataFrame:
+    """The official training code's table: ids are names of files in past/ and current/ (method section 5.5)."""
+    files = [
+        pl.col(f"{when}_image").str.split("/").list.last().alias(f"{when}_dicom_id") for when in ("current", "past")
+    ]
+    return table.select("split", *files, "instruction")
+
+
+def _report(collected: Collected, table: pl.DataFrame, rejects: pl.DataFrame, rows: set[int]) -> dict[str, Any]:
+    """Every count of the funnel and of what came out of it."""
+    by_reason = Counter(rejects["reason"])
+    edits = table.select(pl.col("edits").explode()).drop_nulls().unnest("edits")
+    return {
+        "source": collected.source,
+        "x2x": __version__,
+        "settings": collected.settings,
+        **collected.facts,
+        "rejected": {reason.value: by_reason[reason.value] for reason in Reason if by_reason[reason.value]},
+        "rows_kept": len(rows),
+        "instructions": len(table),
+        "instructions_over_77_tokens": int((table["tokens"] > MAX_TOKENS).sum()),
+        "tokens": {"median": table["tokens"].median(), "max": table["tokens"].max()},
+        "splits": {
+            split: {
+                "instructions": len(part),
+                "pairs": part.select("past_dicom_id", "current_dicom_id").n_unique(),
+                "patients": part["subject_id"].n_unique(),
+            }
+            for split in SPLITS
+            for part in [table.filter(pl.col("split") == split)]
+        },
+        "operations": _counts(edits["operation"]),
+        "findings": _counts(edits["finding"]),
+        "sides": _counts(edits["side"].drop_nulls()),
+        "zones": _counts(edits["zone"].drop_nulls()),
+        "levels": _counts(edits["level"].drop_nulls()),
+    }
+
+
+def _counts(values: pl.Series) -> dict[str, int]:
+    return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
