@@ -38,8 +38,8 @@ MAX_SIZE = 4096
 MAX_SCANS = 100
 BAR_AFTER = 2.0  # seconds: shorter work needs no progress bar
 IEND = b"\0\0\0\0IEND\xae\x42\x60\x82"
-# The names under which imaging.atomic_write fills a PNG; what a killed run left is known by them.
-TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.png")
+# The names under which imaging.atomic_write fills a file; what a killed run left is known by them.
+TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.[a-z]+")
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def write_all(
     """
     workers = workers or usable_processors()
     for folder in {target.parent for target in jobs}:
-        _sweep(folder)
+        sweep(folder)
 
     def work(target: Path, sources: Sources) -> Outcome | str:
         outcome = accept(sources, text_entries(target))
@@ -300,7 +300,7 @@ def _write(picture: np.ndarray, target: Path, entries: Mapping[str, str]) -> Non
     atomic_write(target, lambda file: image.save(file, "PNG", pnginfo=info, **how))
 
 
-def _sweep(folder: Path) -> None:
+def sweep(folder: Path) -> None:
     """Remove the temporary files of a killed run."""
     try:
         left = [entry for entry in os.scandir(folder) if TEMPORARY.fullmatch(entry.name)]

@@ -26,8 +26,7 @@ import polars as pl
 
 from instructx2x import __version__
 from instructx2x.dataset.card import card
-from instructx2x.dataset.images import Preparation, prepare_images
-from instructx2x.dataset.images import _sweep as sweep
+from instructx2x.dataset.images import Preparation, prepare_images, sweep
 from instructx2x.dataset.rejects import Reason
 from instructx2x.dataset.splits import SPLITS
 from instructx2x.dataset.table import REJECTS, to_table
