@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from instructx2x import __version__
-from instructx2x.cli import dataset, editing, training
+from instructx2x.cli import convert, dataset, editing, training
 from instructx2x.cli.console import refuse
 from instructx2x.errors import InstructX2XError
 
@@ -35,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (editing.edit, editing.guidance, editing.demo, training.train):
+for command in (editing.edit, editing.guidance, editing.demo, training.train, convert.convert):
     app.command()(command)
 app.add_typer(dataset.app)
 
