@@ -207,16 +207,18 @@ def check_tables(tables) -> pl.DataFrame:
     rows = questions(tables).filter(pl.col("question_type") == "difference")
     order = metadata(tables).unique("study_id").select("study_id", "StudyDate")
     names_in = re.compile(NAME)
+    clause = re.compile("(level|additional|missing)(.*?)(?:changed|than)")
     for main, reference, answer, question in (
-        rows.select("study_id", "ref_id", "answer", "question").gather_every(7).iter_rows()
+        rows.select("study_id", "ref_id", "answer", "question").gather_every(7).rows()
     ):
         new, old = records[main]["entity"], records[reference]["entity"]
-        said, names = set(names_in.findall(answer)), set(new) ^ set(old)
-        changed = {
-            n for n in set(new) & set(old) if new[n]["level"] != old[n]["level"] and new[n]["level"] and old[n]["level"]
-        }
-        stored = {name.strip() for name in names | changed}
-        assert said == stored or (question != synthetic.WHOLE and len(said & changed) == 1 and said <= stored)
+        both = (name for name in new if name in old and new[name]["level"] and old[name]["level"])
+        true = {("level", name.strip()) for name in both if new[name]["level"] != old[name]["level"]}
+        levels = set(true)
+        true |= {("additional", name.strip()) for name in set(new) - set(old)}
+        true |= {("missing", name.strip()) for name in set(old) - set(new)}
+        said = {(kind, name) for kind, names in clause.findall(answer) for name in names_in.findall(names)}
+        assert said == true or (question != synthetic.WHOLE and len(said) == 1 and said <= levels)
         assert not set(records[main]["no_entity"]) & set(new)
     dated = rows.join(order, "study_id").join(order, left_on="ref_id", right_on="study_id", suffix="_ref")
     assert (dated["StudyDate_ref"] < dated["StudyDate"]).all() and len(dated) == len(rows)
