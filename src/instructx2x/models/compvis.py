@@ -101,7 +101,8 @@ class _Weights:
         return self.tensors[self.key(name)].shape
 
     def count(self, pattern: str) -> int:
-        """How many of the names `pattern.format(0)`, `pattern.format(1)`, ... there are, in a row."""
+        """How many of the names `pattern.format(0)`, `pattern.format(1)`, ... there are in a row: one or more."""
+        self.shape(pattern.format(0))
         return next(number for number in itertools.count() if pattern.format(number) not in self)
 
 
