@@ -357,8 +357,8 @@ def test_samples_are_written_beside_the_edit(run, tmp_path, make_chest, chest_fi
     args = [chest_file, ADD, "-o", tmp_path / "out", "--model", tiny_model, "--seed", 3, "--samples", 3, *QUICK]
     assert run("edit", *args)[0] == 0
     folder = tmp_path / "out/chest"
-    pictures = {"edited.png", "edited_seed_4.png", "edited_seed_5.png"}
-    assert {path.name for path in folder.iterdir()} == RESULT | pictures
+    pictures = {"edited.png", "edited_seed_4.png", "edited_seed_5.png", "edited_mean.png"}
+    assert {path.name for path in folder.iterdir()} == RESULT | pictures | {"samples.png"}
     with np.load(folder / "maps.npz") as maps:
         mask, spread = maps["mask"], maps["sample_spread"]
     assert spread[mask].any() and not spread[~mask].any()

@@ -150,7 +150,7 @@ def test_a_wide_image_is_edited_on_its_own_pixels_alone(editor, make_chest):
     result = opened.edit(ADD, anatomy="none", steps=3)
     assert_confined(result)
     top, bottom, _, _ = Frame(40, 160, 64).content
-    z0 = opened._view("letterbox").z0
+    z0 = opened.view("letterbox").z0
     assert torch.equal(result.latents[:, :, : top // 8], z0[:, :, : top // 8])
     assert torch.equal(result.latents[:, :, -(-bottom // 8) :], z0[:, :, -(-bottom // 8) :])
     assert not torch.equal(result.latents, z0)
@@ -164,7 +164,7 @@ def test_nothing_to_edit_gives_the_source_back(make_tiny_model, tmp_path, make_c
     result = opened.edit(ADD, callback=lambda *step: steps.append(step), **QUICK)
     np.testing.assert_array_equal(result.image.pixels, result.source.pixels)
     assert not result.mask.any() and not steps
-    assert torch.equal(result.latents, opened._view("letterbox").z0)
+    assert torch.equal(result.latents, opened.view("letterbox").z0)
     assert any("nothing to edit" in warning for warning in result.report["warnings"])
 
 
@@ -251,6 +251,15 @@ def test_samples_differ_in_the_noise_of_sampling_alone(study, scheduler):
         np.testing.assert_array_equal(sample.pixels, alone.image.pixels)
 
 
+@pytest.mark.parametrize("profile", ["default", "official"])
+def test_mask_frequency_counts_the_seeds_own_masks(study, profile):
+    result = study.edit(ADD, seed=4, samples=3, profile=profile, **QUICK)
+    masks = [study.guidance(ADD, seed=seed, profile=profile, anatomy="prior").mask for seed in (4, 5, 6)]
+    np.testing.assert_allclose(result.mask_frequency, np.mean(masks, axis=0), atol=1e-6)
+    assert len(np.unique(result.mask_frequency)) > 2, "the masks of these seeds should differ"
+    assert result.mask_frequency.dtype == np.float32
+
+
 def test_samples_are_counted_and_compared(study):
     steps = []
     result = study.edit(ADD, samples=3, callback=lambda done, total, latents: steps.append(done), **QUICK)
@@ -258,7 +267,10 @@ def test_samples_are_counted_and_compared(study):
     assert result.samples[0] is result.image
     displays = np.stack([sample.display() for sample in result.samples])
     np.testing.assert_allclose(result.sample_spread, displays.std(axis=0), atol=1e-5)
-    assert study.edit(ADD, **QUICK).sample_spread is None
+    np.testing.assert_allclose(result.sample_mean.display(), displays.mean(axis=0), atol=0.5 / 255 + 1e-5)
+    np.testing.assert_array_equal(result.sample_mean.pixels[~result.mask], result.source.pixels[~result.mask])
+    single = study.edit(ADD, **QUICK)
+    assert single.sample_spread is single.sample_mean is single.mask_frequency is None
     for wrong in (0, 65, 1.5, True):
         with pytest.raises(InputError, match="samples"):
             study.edit(ADD, samples=wrong, **QUICK)

@@ -79,14 +79,25 @@ def test_the_written_file_equals_its_source_outside_the_mask(
     assert any("loss" in warning for warning in result.report["warnings"]) == lossy
 
 
-def test_samples_are_written_with_their_spread(editor, make_chest, tmp_path):
+def test_samples_are_written_with_what_they_have_in_common(editor, make_chest, tmp_path):
     result = editor.open(make_chest()).edit(ADD, seed=3, samples=3, **QUICK)
     folder = result.save(tmp_path)
-    assert entries(folder) == FILES | {"edited_seed_4.png", "edited_seed_5.png"}
+    pictures = {"edited_seed_4.png", "edited_seed_5.png", "edited_mean.png", "samples.png"}
+    assert entries(folder) == FILES | pictures
     np.testing.assert_array_equal(read(folder / "edited_seed_5.png").pixels, result.samples[2].pixels)
-    text = Image.open(folder / "edited_seed_5.png").text
-    assert text["Seed"] == "5" and text["Mask of seed"] == "3"
-    np.testing.assert_array_equal(np.load(folder / "maps.npz")["sample_spread"], result.sample_spread)
+    np.testing.assert_array_equal(read(folder / "edited_mean.png").pixels, result.sample_mean.pixels)
+    for name, seed in (("edited_seed_5.png", "5"), ("edited_mean.png", "3 to 5"), ("samples.png", "3 to 5")):
+        text = Image.open(folder / name).text
+        assert (text["Synthetic"], text["Seed"], text["Mask of seed"]) == ("yes", seed, "3")
+    with np.load(folder / "maps.npz") as maps:
+        np.testing.assert_array_equal(maps["sample_spread"], result.sample_spread)
+        np.testing.assert_array_equal(maps["mask_frequency"], result.mask_frequency)
+
+
+def test_where_nothing_is_edited_there_is_no_mean_edit(editor, make_chest, tmp_path):
+    nowhere = np.zeros((96, 80), bool)
+    folder = editor.open(make_chest()).edit(ADD, samples=2, region=nowhere, **QUICK).save(tmp_path)
+    assert entries(folder) == FILES | {"edited_seed_1.png", "samples.png"}
 
 
 def test_guidance_alone_writes_its_maps(editor, make_chest, tmp_path):
@@ -114,7 +125,7 @@ def test_nothing_but_a_result_is_ever_replaced(result, tmp_path):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("failing", ["write", "write_png", "np.savez_compressed"])
+@pytest.mark.parametrize("failing", ["write", "write_png", "_write_maps"])
 def test_a_result_appears_whole_or_not_at_all(result, tmp_path, monkeypatch, failing, overwrite):
     """Guarantee 6: a full disk at any moment leaves what was there, and nothing half written."""
     if overwrite:

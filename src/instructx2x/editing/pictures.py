@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
@@ -83,16 +85,48 @@ def comparison(before: np.ndarray, after: np.ndarray, guidance: np.ndarray) -> n
     height, width = _fit(*before.shape, PANEL_SIDE)
     before, after = resize(before, height, width), resize(after, height, width)
     change, scale = difference(before, after)
-    panels = (
-        ("input", _bytes(np.repeat(before[..., None], 3, axis=2))),
-        ("edited", _bytes(np.repeat(after[..., None], 3, axis=2))),
-        (f"difference (red +, blue -, full {scale:.2f})", _bytes(change)),
-        ("guidance map", np.asarray(Image.fromarray(guidance).resize((width, height), Image.Resampling.BOX))),
+    return _sheet(
+        (
+            ("input", _bytes(np.repeat(before[..., None], 3, axis=2))),
+            ("edited", _bytes(np.repeat(after[..., None], 3, axis=2))),
+            (f"difference (red +, blue -, full {scale:.2f})", _bytes(change)),
+            ("guidance map", np.asarray(Image.fromarray(guidance).resize((width, height), Image.Resampling.BOX))),
+        )
     )
+
+
+def seeds(before: np.ndarray, mean: np.ndarray, spread: np.ndarray, frequency: np.ndarray, count: int) -> np.ndarray:
+    """Four titled panels in a row: mean edit, mean difference, spread, how often each pixel is in the mask.
+
+    Args:
+        before, mean: (H, W) brightness in [0, 1] of the input and of the mean of `count` edits.
+        spread: (H, W) standard deviation of their brightness.
+        frequency: (H, W) in [0, 1].
+
+    Returns:
+        (rows, columns, 3) uint8, with the notice as in `comparison`.
+    """
+    height, width = _fit(*before.shape, PANEL_SIDE)
+    before, mean, spread, frequency = (resize(array, height, width) for array in (before, mean, spread, frequency))
+    change, scale = difference(before, mean)
+    full = max(float(spread.max()), 0.05)
+    return _sheet(
+        (
+            (f"mean of {count} seeds", _bytes(np.repeat(mean[..., None], 3, axis=2))),
+            (f"difference (red +, blue -, full {scale:.2f})", _bytes(change)),
+            (f"spread (white {full:.2f})", _bytes(np.repeat(spread[..., None] / full, 3, axis=2))),
+            ("in the mask (white: always)", _bytes(np.repeat(frequency[..., None], 3, axis=2))),
+        )
+    )
+
+
+def _sheet(panels: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
+    """Titled panels of one size in a row, over the notice that the picture is synthetic."""
+    height, width = panels[0][1].shape[:2]
     # The titles need some room even where the image is narrow.
     font, title, gap = ImageFont.load_default(14), 24, 8
     column = max(width, 240)
-    sheet = Image.new("RGB", (4 * (column + gap) + gap, height + 2 * title + gap))
+    sheet = Image.new("RGB", (len(panels) * (column + gap) + gap, height + 2 * title + gap))
     draw = ImageDraw.Draw(sheet)
     for number, (name, panel) in enumerate(panels):
         left = gap + number * (column + gap)

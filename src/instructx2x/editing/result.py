@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import uuid
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ class Guidance:
 
     def _write(self, folder: Path) -> None:
         write_png(self.overlay(), folder / "guidance_map.png", text=self._text())
-        np.savez_compressed(folder / "maps.npz", **self._maps())
+        _write_maps(self._maps(), folder / "maps.npz")
         report = json.dumps(self.report, indent=2, allow_nan=False)
         (folder / "report.json").write_text(report + "\n", encoding="utf-8")
 
@@ -113,31 +114,56 @@ class Result(Guidance):
             for bit.
         latents: (1, c, h, w) float32 on the CPU: the final scaled latents, before decoding.
         samples: the edited radiographs of all seeds asked for, within the one `mask`; the first is `image`.
-        sample_spread: (H, W) float32, standard deviation of the samples' brightness; None for a single one.
+        sample_mean: their mean brightness, equal to the source outside `mask`; None for a single one, like the next.
+        sample_spread: (H, W) float32, standard deviation of the samples' brightness.
+        mask_frequency: (H, W) float32 in [0, 1], how often each pixel is in the mask over the seeds' own relevance
+            noise.
     """
 
     image: Radiograph
     latents: torch.Tensor
     samples: tuple[Radiograph, ...]
-    sample_spread: np.ndarray | None
+    sample_mean: Radiograph | None = None
+    sample_spread: np.ndarray | None = None
+    mask_frequency: np.ndarray | None = None
 
     def comparison(self) -> np.ndarray:
         """Input, edited, difference and guidance map: (h, w, 3) uint8, see `pictures.comparison`."""
         return pictures.comparison(self.source.display(), self.image.display(), self.overlay())
 
     def _maps(self) -> dict[str, np.ndarray]:
-        spread = {} if self.sample_spread is None else {"sample_spread": self.sample_spread}
-        return {**super()._maps(), **spread}
+        several = {"sample_spread": self.sample_spread, "mask_frequency": self.mask_frequency}
+        return {**super()._maps(), **{name: array for name, array in several.items() if array is not None}}
 
     def _write(self, folder: Path) -> None:
         ending = edited_suffix(self.image)
         write(self.image, folder / f"edited{ending}", text=self._text())
-        for number, sample in enumerate(self.samples[1:], start=1):
-            first, seed = self.report["seed"], self.report["seed"] + number
-            text = {**self._text(), "Seed": str(seed), "Mask of seed": str(first)}
-            write(sample, folder / f"edited_seed_{seed}{ending}", text=text)
+        if len(self.samples) > 1:
+            self._write_samples(folder, ending)
         write_png(self.comparison(), folder / "comparison.png", text=self._text())
         super()._write(folder)
+
+    def _write_samples(self, folder: Path, ending: str) -> None:
+        first = self.report["seed"]
+        last = first + len(self.samples) - 1
+        shared = {**self._text(), "Mask of seed": str(first)}
+        for seed, sample in enumerate(self.samples[1:], start=first + 1):
+            write(sample, folder / f"edited_seed_{seed}{ending}", text={**shared, "Seed": str(seed)})
+        shared["Seed"] = f"{first} to {last}"
+        # Where nothing was to be edited, the mean would be the source under another name.
+        if self.mask.any():
+            write(self.sample_mean, folder / f"edited_mean{ending}", text=shared)
+        before, mean = self.source.display(), self.sample_mean.display()
+        picture = pictures.seeds(before, mean, self.sample_spread, self.mask_frequency, len(self.samples))
+        write_png(picture, folder / "samples.png", text=shared)
+
+
+def _write_maps(maps: dict[str, np.ndarray], path: Path) -> None:
+    """As `np.savez_compressed`, at the lowest level: on resampled floats a higher one takes long and saves nothing."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in maps.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def _check_free(folder: Path, overwrite: bool) -> None:

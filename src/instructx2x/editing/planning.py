@@ -1,0 +1,275 @@
+"""The plan of an edit: noise, anatomy, relevance, guidance, mask. Everything up to sampling."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from instructx2x.anatomy.official import load_official_masks, mentioned, official_pseudo_mask, union_masks
+from instructx2x.anatomy.priors import packaged_priors
+from instructx2x.anatomy.pseudo_mask import PseudoMask, pseudo_mask
+from instructx2x.editing import guidance, official, relevance
+from instructx2x.editing.request import Request
+from instructx2x.errors import AnatomyError, InputError
+from instructx2x.imaging.geometry import Frame
+from instructx2x.models import Backbone
+
+if TYPE_CHECKING:
+    from instructx2x.editing.study import Study
+
+
+@dataclass(frozen=True)
+class View:
+    """A study on the model's square.
+
+    Attributes:
+        frame: how the source lies in it.
+        display: (n, n) float32 brightness.
+        image_latents: (1, c, h, w) the posterior's mode: the condition.
+        z0: the same times the scaling factor: what is noised.
+    """
+
+    frame: Frame
+    display: np.ndarray
+    image_latents: torch.Tensor
+    z0: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Draw:
+    """All that chance decides for one seed.
+
+    Attributes:
+        generator: of the seed, ready for the steps.
+        noise: (1, c, h, w) for the start and the kept region.
+        relevance_noise: (draws, c, h, w).
+    """
+
+    generator: torch.Generator
+    noise: torch.Tensor
+    relevance_noise: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Where to edit. At the source's size, except `cells` and the official square's mask.
+
+    Attributes:
+        relevance, spread, pseudo_mask, guidance: (H, W) float32 in [0, 1], see `result.Guidance`.
+        mask: (H, W) bool.
+        cells: (h, w) bool, the latent cells that the sampler may change.
+        square_mask: (n, n) bool on the official profile's square; None for others.
+        scale: how the relevance was normalised, from how many draws and which timesteps.
+        warnings: for the report.
+    """
+
+    relevance: np.ndarray
+    spread: np.ndarray
+    pseudo_mask: np.ndarray
+    guidance: np.ndarray
+    mask: np.ndarray
+    cells: np.ndarray
+    square_mask: np.ndarray | None
+    scale: dict[str, Any]
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request, made ready for sampling. `seconds` goes on counting afterwards."""
+
+    view: View
+    draw: Draw
+    anatomy: PseudoMask
+    maps: Maps
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Clock:
+    """Seconds by stage; a stage that comes again adds to them."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = round(self.seconds.get(stage, 0) + time.perf_counter() - start, 3)
+
+
+def make_plan(
+    study: Study, request: Request, noise: torch.Tensor | None, relevance_noise: torch.Tensor | None
+) -> Plan:
+    """Plan a request on a study, with noise from outside where it is given.
+
+    Raises:
+        AnatomyError: there is no mask for what was asked.
+        InputError: noise of another shape.
+        ModelError: the model gives numbers that are not finite.
+    """
+    clock = Clock({})
+    with clock("encoding"):
+        view = study.view("squash" if request.settings.profile.official else "letterbox")
+    draw = draw_noise(study.editor.backbone, request, request.seed, noise, relevance_noise)
+    with clock("anatomy"):
+        anatomy = _anatomy(study, request)
+    with clock("relevance"):
+        maps = make_maps(study, request, view, anatomy, draw.relevance_noise)
+    return Plan(view, draw, anatomy, maps, clock.seconds)
+
+
+def draw_noise(
+    backbone: Backbone,
+    request: Request,
+    seed: int,
+    noise: torch.Tensor | None = None,
+    relevance_noise: torch.Tensor | None = None,
+) -> Draw:
+    """The noise of a seed, or what is given in its place."""
+    # On the CPU, so that a seed gives the same noise on every device.
+    generator = torch.Generator("cpu").manual_seed(seed)
+    noise = _noise(backbone, "noise", noise, 1, generator)
+    draws = request.settings.profile.draws
+    return Draw(generator, noise, _noise(backbone, "relevance_noise", relevance_noise, draws, generator))
+
+
+def _noise(
+    backbone: Backbone, name: str, given: torch.Tensor | None, draws: int, generator: torch.Generator
+) -> torch.Tensor:
+    shape = (draws, *backbone.latent_shape[1:])
+    # Drawn even when it is given, so that giving one noise leaves the other as it was.
+    seeded = torch.randn(shape, generator=generator)
+    if given is None:
+        return seeded.to(backbone.device)
+    given = torch.as_tensor(given, dtype=torch.float32)
+    several = name == "relevance_noise" and given.ndim == 4 and len(given) >= 1
+    if tuple(given.shape[1:]) != shape[1:] or not (several or len(given) == 1):
+        raise InputError(f"{name} must have the shape {tuple(backbone.latent_shape)}, not {tuple(given.shape)}")
+    return given.to(backbone.device)
+
+
+def _anatomy(study: Study, request: Request) -> PseudoMask:
+    chosen = request.settings.anatomy
+    if request.settings.profile.official:
+        return _official_anatomy(request.text, chosen, study.editor.backbone.size)
+    lungs = study.lungs if chosen in ("default", "patient") else None
+    return pseudo_mask(request.edits, study.display, anatomy=chosen, lungs=lungs)
+
+
+def _official_anatomy(instruction: str, chosen: str | Path, size: int) -> PseudoMask:
+    """The official lookup, on the model's square, of whichever masks there are."""
+    if chosen == "none":
+        return PseudoMask(np.ones((size, size), np.float32), "none", {}, ["no anatomy was used"])
+    if chosen == "patient":
+        raise AnatomyError("the official profile has no patient anatomy: use prior, none or a folder")
+    if chosen in ("prior", "union"):
+        masks, kind = union_masks(packaged_priors()), "official lookup, our unions of boxes"
+    elif Path(chosen).is_dir():
+        masks, kind = load_official_masks(Path(chosen)), "official lookup, official masks"
+    else:
+        raise AnatomyError(f"{chosen} is no folder of masks, and not prior or none")
+    values = official_pseudo_mask(instruction, (size, size), masks)
+    sources = {finding: kind for finding in mentioned(instruction)}
+    opened = ["the official lookup opens the whole image for this instruction"] if values.min() == 1 else []
+    return PseudoMask(values, "official", sources, opened)
+
+
+def make_maps(study: Study, request: Request, view: View, anatomy: PseudoMask, relevance_noise: torch.Tensor) -> Maps:
+    """Relevance, guidance and mask of one draw of noise."""
+    make = _official_maps if request.settings.profile.official else _our_maps
+    return make(study, request, view, anatomy.values, relevance_noise)
+
+
+def _differences(
+    study: Study, request: Request, view: View, noise: torch.Tensor, timesteps: Sequence[int]
+) -> np.ndarray:
+    editor = study.editor
+    return relevance.differences(
+        editor.backbone.predict,
+        editor.alphas_cumprod,
+        view.z0,
+        view.image_latents,
+        editor.embed(request.text),
+        editor.embed(""),
+        noise,
+        timesteps,
+    )
+
+
+def _our_maps(study: Study, request: Request, view: View, allowed: np.ndarray, noise: torch.Tensor) -> Maps:
+    """Maps at the source's size, and the one decision that both masks follow."""
+    backbone = study.editor.backbone
+    frame, cells = view.frame, view.z0.shape[-1]
+    if request.region is not None:
+        allowed = allowed * request.region
+    if request.protect is not None:
+        allowed = allowed * ~request.protect
+    warnings = []
+    if backbone.calibrated:
+        entries = {int(t): entry for t, entry in backbone.calibration["timesteps"].items()}
+        timesteps = sorted(entries)
+        coarse, spread = relevance.normalise_calibrated(
+            _differences(study, request, view, noise, timesteps),
+            [entries[t]["null_p99"] for t in timesteps],
+            [entries[t]["inside_median"] for t in timesteps],
+        )
+        normalised = "calibrated"
+    else:
+        train_timesteps = backbone.scheduler.config.num_train_timesteps
+        timesteps = [int(level * train_timesteps) for level in request.settings.profile.timesteps]
+        coarse, spread = relevance.normalise_inside(
+            _differences(study, request, view, noise, timesteps),
+            guidance.any_in_cells(allowed > 0, frame, cells),
+        )
+        normalised = "uncalibrated: relative to the anatomy"
+        warnings.append(
+            "uncalibrated: this model has no scale of its own, so the strongest place inside the anatomy "
+            "is edited even when nothing is to be done"
+        )
+    content = guidance.content_cells(frame, cells)
+    coarse, spread = coarse * content, spread * content
+    fine = np.clip(frame.to_source(coarse), 0, 1)
+    guided = guidance.guidance_map(allowed, fine)
+    mask = guided >= request.settings.threshold
+    return Maps(
+        relevance=fine,
+        spread=np.clip(frame.to_source(spread), 0, 1),
+        pseudo_mask=allowed.astype(np.float32),
+        guidance=guided,
+        mask=mask,
+        cells=guidance.latent_mask(mask, frame, cells),
+        square_mask=None,
+        scale={"normalised": normalised, "draws": len(noise), "timesteps": timesteps},
+        warnings=warnings,
+    )
+
+
+def _official_maps(study: Study, request: Request, view: View, allowed: np.ndarray, noise: torch.Tensor) -> Maps:
+    """The maps of the official code on its square, and the same brought to the source's size."""
+    frame = view.frame
+    timestep = int(official.RELEVANCE_LEVEL * study.editor.backbone.scheduler.config.num_train_timesteps)
+    difference = _differences(study, request, view, noise[:1], [timestep])[0, 0]
+    coarse = relevance.normalise_official(difference)
+    guided_cells, fine, guided = official.maps(allowed, coarse)
+    square_mask = guided >= request.settings.threshold
+    flat = difference.max() == difference.min()
+    return Maps(
+        relevance=frame.to_source(fine),
+        spread=np.zeros(study.display.shape, np.float32),
+        pseudo_mask=frame.to_source(allowed),
+        guidance=frame.to_source(guided),
+        mask=frame.to_source(square_mask, Image.Resampling.NEAREST) > 0.5,
+        cells=guided_cells >= request.settings.threshold,
+        square_mask=square_mask,
+        scale={"normalised": "official: relative to the whole image", "draws": 1, "timesteps": [timestep]},
+        warnings=["the relevance is flat; the official code gives NaN here, this gives zeros"] if flat else [],
+    )

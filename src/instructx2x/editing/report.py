@@ -1,0 +1,101 @@
+"""The report of an edit: everything that was done, as plain values for JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import diffusers
+import torch
+
+import instructx2x
+from instructx2x.editing.planning import Plan
+from instructx2x.editing.request import Request
+from instructx2x.imaging.radiograph import Radiograph
+from instructx2x.imaging.writing import edited_suffix
+from instructx2x.models import Backbone
+
+if TYPE_CHECKING:
+    from instructx2x.editing.study import Study
+
+
+def software() -> dict[str, str]:
+    """The versions that decide about bytes."""
+    return {
+        "instructx2x": instructx2x.__version__,
+        "torch": str(torch.__version__),
+        "diffusers": diffusers.__version__,
+    }
+
+
+def model(backbone: Backbone) -> dict[str, Any]:
+    """Which model this is, and how it runs."""
+    return {
+        "name": backbone.name,
+        "sha256": backbone.digest,
+        "working_size": backbone.size,
+        "calibrated": backbone.calibrated,
+        "device": str(backbone.device),
+        "dtype": str(backbone.dtype).removeprefix("torch."),
+    }
+
+
+def make_report(study: Study, request: Request, plan: Plan, image: Radiograph | None = None) -> dict[str, Any]:
+    """Everything that was done. `image` is the edited one, if an edit was made."""
+    backbone, settings, source, maps = study.editor.backbone, request.settings, study.radiograph, plan.maps
+    warnings = [*request.warnings, *plan.anatomy.warnings, *maps.warnings]
+    if not maps.mask.any():
+        warnings.append("nothing to edit: the guidance is below the threshold everywhere")
+    report = {
+        "synthetic": True,
+        "software": software(),
+        "source": {
+            "file": source.path.name if source.path else None,
+            "height": source.pixels.shape[0],
+            "width": source.pixels.shape[1],
+            "bits": source.bits,
+            "format": source.format,
+            "lossy": source.lossy,
+        },
+        "instruction": {
+            "text": request.instruction,
+            "edits": [asdict(edit) for edit in request.edits],
+            "given_to_model": request.text,
+            "tokens": request.tokens,
+            "token_limit": backbone.token_limit,
+        },
+        "model": model(backbone),
+        "profile": settings.profile.name,
+        "seed": request.seed,
+        "parameters": {
+            "anatomy": str(settings.anatomy),
+            "threshold": settings.threshold,
+        },
+        "relevance": maps.scale,
+        "pseudo_mask": {"kind": plan.anatomy.kind, "sources": plan.anatomy.sources},
+        "mask": {
+            "pixels": int(maps.mask.sum()),
+            "fraction": float(maps.mask.mean()),
+            "latent_cells": int(maps.cells.sum()),
+            "highest_guidance": float(maps.guidance.max()),
+            "narrowed_by_region": request.region is not None,
+            "narrowed_by_protect": request.protect is not None,
+        },
+        "seconds": plan.seconds,
+        "warnings": warnings,
+    }
+    if image is not None:
+        scheduler = settings.scheduler
+        report["parameters"] |= {
+            "steps": settings.steps,
+            "scheduler": scheduler if isinstance(scheduler, str) else type(scheduler).__name__,
+            "text_guidance": settings.text_guidance,
+            "image_guidance": settings.image_guidance,
+        }
+        changed = image.pixels != source.pixels
+        report["pixels_changed"] = int(changed.sum())
+        report["pixels_changed_outside_mask"] = int((changed & ~maps.mask).sum())
+        report["written_as"] = f"edited{edited_suffix(image)}"
+        if source.lossy:
+            warnings.append("the source was compressed with loss; the edit is not")
+    return report

@@ -1,0 +1,153 @@
+"""What was asked of an edit, checked before anything is computed."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from instructx2x.editing import profiles
+from instructx2x.errors import InputError, InstructionError
+from instructx2x.instructions.edits import Edit
+from instructx2x.instructions.language import parse, render
+from instructx2x.instructions.terms import MAX_CHARACTERS
+from instructx2x.models import Backbone
+
+MAX_SAMPLES = 64
+
+Region = np.ndarray | str | Path
+
+
+@dataclass(frozen=True)
+class Request:
+    """An instruction with everything that decides how it is carried out.
+
+    Attributes:
+        instruction: as typed.
+        edits: as understood; empty where the official profile takes text outside the grammar.
+        text: what the model is told.
+        tokens: tokens of `text`.
+        seed: of all noise.
+        settings: the profile with the user's choices.
+        region, protect: (H, W) bool at the source's size, or None.
+        warnings: what the report must say about them.
+    """
+
+    instruction: str
+    edits: tuple[Edit, ...]
+    text: str
+    tokens: int
+    seed: int
+    settings: profiles.Settings
+    region: np.ndarray | None
+    protect: np.ndarray | None
+    warnings: list[str]
+
+
+def check_request(
+    backbone: Backbone,
+    shape: tuple[int, int],
+    instruction: str,
+    seed: int,
+    profile: str,
+    region: Region | None,
+    protect: Region | None,
+    **choices: Any,
+) -> Request:
+    """Settle what is asked of an image of `shape` (height, width).
+
+    Args:
+        choices: keywords of `profiles.resolve`.
+
+    Raises:
+        InstructionError: the instruction is not understood, or is too long for the model.
+        InputError: a value that cannot be used.
+    """
+    settings = profiles.resolve(profile, backbone.calibration, backbone.scheduler.config.num_train_timesteps, **choices)
+    number = _whole(seed)
+    if number is None or not 0 <= number < 2**63 - MAX_SAMPLES:
+        raise InputError(f"seed must be a whole number of 0 or more, not {seed}")
+    if not isinstance(instruction, str) or len(instruction) > MAX_CHARACTERS:
+        raise InstructionError(f"the instruction must be text of at most {MAX_CHARACTERS:,} characters")
+    # Half a surrogate pair, as from a broken terminal, is no text that a tokenizer or a file can take.
+    instruction = instruction.encode("utf-8", "replace").decode("utf-8")
+    warnings = []
+    if settings.profile.official:
+        if region is not None or protect is not None:
+            raise InputError("the official profile knows no region and no protect: leave them out")
+        if backbone.dtype != torch.float32:
+            warnings.append(f"the official profile is float32, this model runs in {backbone.dtype}")
+        # The official code takes any text; what our grammar makes of it is for the report alone.
+        text = instruction
+        try:
+            edits = parse(instruction)
+        except InstructionError as error:
+            edits = ()
+            warnings.append(f"the instruction is outside the grammar: {error}")
+    else:
+        edits = parse(instruction)
+        text = render(edits)
+    tokens = backbone.count_tokens(text)
+    if tokens > backbone.token_limit:
+        problem = f"the instruction has {tokens} tokens, the model reads {backbone.token_limit}"
+        if not settings.profile.official:
+            raise InstructionError(f"{problem}: split it into several edits")
+        warnings.append(f"{problem}: the rest was cut off, as the official code does")
+    return Request(
+        instruction,
+        edits,
+        text,
+        tokens,
+        number,
+        settings,
+        _read_region(region, "region", shape),
+        _read_region(protect, "protect", shape),
+        warnings,
+    )
+
+
+def check_samples(samples: int) -> int:
+    """The number of samples as int.
+
+    Raises:
+        InputError: no whole number from 1 to MAX_SAMPLES.
+    """
+    count = _whole(samples)
+    if count is None or not 1 <= count <= MAX_SAMPLES:
+        raise InputError(f"samples must be a whole number from 1 to {MAX_SAMPLES}, not {samples}")
+    return count
+
+
+def _read_region(region: Region | None, name: str, shape: tuple[int, int]) -> np.ndarray | None:
+    """A region as (H, W) bool: bright is at least half of the brightest, so that 0/1 and 0/255 mean the same."""
+    if region is None:
+        return None
+    height, width = shape
+    wanted = f"{name} must have the image's size, {width} x {height} pixels"
+    if not isinstance(region, np.ndarray):
+        try:
+            with Image.open(region) as picture:
+                # Before it is decoded, so that a huge picture costs nothing.
+                if picture.size != (width, height):
+                    raise InputError(f"{wanted}, not {picture.width} x {picture.height}")
+                region = np.asarray(picture.convert("L"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise InputError(f"{name} {region} cannot be read as a picture") from error
+    if region.shape != (height, width):
+        raise InputError(f"{wanted}, as an array of its height x width")
+    return (region > 0) & (region >= region.max() / 2)
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number as int, whichever integer type holds it, NumPy's too; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
