@@ -65,16 +65,23 @@ def build(
     records = read_records(sources.records, studies)
     patients = {study.subject_id for study in metadata.studies.values()}
     splits = split_patients(patients, split, read_splits(sources.splits))
+
+    def choose(subject: str, study: str, dicoms: tuple[str, ...]) -> str:
+        if len(dicoms) == 1 or images.preparation is None:
+            return dicoms[0]
+        there = (dicom for dicom in dicoms if image_file(sources.images, subject, study, dicom).is_file())
+        return next(there, dicoms[0])
+
     with progress("Reading answers", len(questions)) as advance:
-        pairs = make_pairs(
-            (Row(*row) for row in questions.iter_rows()), metadata, records, splits, rules, advance=advance
-        )
+        rows_of = (Row(*row) for row in questions.iter_rows())
+        pairs = make_pairs(rows_of, metadata, records, splits, rules, choose=choose, advance=advance)
     files = {
         row[f"{when}_dicom_id"]: image_file(
             sources.images, row["subject_id"], row[f"{when}_study_id"], row[f"{when}_dicom_id"]
         )
         for row in pairs.accepted
         for when in ("past", "current")
+        if images.preparation is not None
     }
     collected = Collected(
         source="MIMIC-Diff-VQA",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
+from functools import lru_cache
 from itertools import chain
 from typing import Literal
 
@@ -49,15 +49,15 @@ def edits_of(
         if old is None or new is None or old == new or not FINDINGS[clause.finding].has_level:
             counts[Reason.NO_SEVERITY] += 1
             continue
-        edit = Edit(Operation.CHANGE, clause.finding, level=new, from_level=old)
-        edits += _placed(edit, _mentions(main, clause.finding)[:1]) if version == "v2" else [edit]
+        mentions = _mentions(main, clause.finding)[:1] if version == "v2" else ()
+        edits += _placed(Operation.CHANGE, clause.finding, mentions, new, old)
     for name in answer.additional:
-        edits += _described(Edit(Operation.ADD, name), main, version)
+        edits += _described(Operation.ADD, name, main, version)
     for name in answer.missing:
         if strict and not (main and name in main.absent):
             counts[Reason.UNCONFIRMED_REMOVAL] += 1
         else:
-            edits += _described(Edit(Operation.REMOVE, name), reference, version)
+            edits += _described(Operation.REMOVE, name, reference, version)
     if not edits:
         unconfirmed = Reason.UNCONFIRMED_REMOVAL in counts
         raise Rejected(Reason.UNCONFIRMED_REMOVAL if unconfirmed else Reason.NO_SEVERITY)
@@ -98,23 +98,31 @@ def _mentions(record: Record | None, finding: str) -> tuple[Instance, ...]:
     return record.findings.get(finding, ()) if record else ()
 
 
-def _described(edit: Edit, record: Record | None, version: Version) -> list[Edit]:
-    """The edit with the severity and places of its mentions, one for each place; as it is in v1."""
-    mentions = _mentions(record, edit.finding) if version == "v2" else ()
+def _described(operation: Operation, finding: str, record: Record | None, version: Version) -> list[Edit]:
+    """The edit with the severity and places of the finding's mentions, one for each place; without them in v1."""
+    mentions = _mentions(record, finding) if version == "v2" else ()
     if not mentions:
-        return [edit]
-    first, *others = (_placed(replace(edit, level=_level(mention, edit.finding)), [mention]) for mention in mentions)
+        return [_edit(operation, finding)]
+    first, *others = (_placed(operation, finding, [mention], _level(mention, finding)) for mention in mentions)
     try:
         return list(consistent(chain(first, *others)))
     except InstructionError:  # two severities of one place: the report's first word counts
         return first
 
 
-def _placed(edit: Edit, mentions: Iterable[Instance]) -> list[Edit]:
-    """The edit at each place of the mentions; as it is when they name none."""
-    return [
-        replace(edit, side=side, zone=zone) for mention in mentions for side, zone in places(mention, edit.finding)
-    ] or [edit]
+def _placed(
+    operation: Operation,
+    finding: str,
+    mentions: Iterable[Instance],
+    level: str | None = None,
+    from_level: str | None = None,
+) -> list[Edit]:
+    """The edit at each place of the mentions; without a place when they name none."""
+    where = [place for mention in mentions for place in places(mention, finding)] or [(None, None)]
+    return [_edit(operation, finding, side, zone, level, from_level) for side, zone in where]
+
+
+_edit = lru_cache(maxsize=None)(Edit)  # the language has few edits, a dataset many
 
 
 def _level(mention: Instance, finding: str) -> str | None:

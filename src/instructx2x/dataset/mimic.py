@@ -53,13 +53,13 @@ class StudyInfo:
         subject_id: the patient.
         date: of the first image.
         timed: whether `date` holds a time of day.
-        images: view to the one image that stands for the study in it.
+        images: view to the images in it, in the order of IMAGE_RULE.
     """
 
     subject_id: str
     date: datetime
     timed: bool
-    images: dict[str, str]
+    images: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Metadata:
     Attributes:
         studies: by study id; those without a readable date are missing.
         patients: dicom id to subject id of every image, in the file's order.
-        several: number of studies for which the rule had to choose among images of one view.
+        several: how often a study has several images in one view.
     """
 
     studies: dict[str, StudyInfo]
@@ -78,8 +78,8 @@ class Metadata:
 
 
 IMAGE_RULE = (
-    "of a study's images in one view, the one with the most pixels stands for it, and among equals the one whose "
-    "dicom_id comes first"
+    "of a study's images in one view whose file is there, the one with the most pixels stands for the study, and among "
+    "equals the one whose dicom_id comes first"
 )
 
 
@@ -132,18 +132,19 @@ def read_questions(path: Path) -> tuple[pl.DataFrame, int]:
 
 
 def read_metadata(path: Path) -> Metadata:
-    """The studies, their dates, and the image that stands for each in each view (IMAGE_RULE)."""
+    """The studies, their dates, and their images in each view in the order of IMAGE_RULE."""
     table = read_columns(path, METADATA_COLUMNS, optional=[_CODED_VIEW])
     coded = pl.col(_CODED_VIEW).replace_strict(_CODED, default="") if _CODED_VIEW in table.columns else pl.lit("")
-    # 5436.0 is 00:54:36: as a float the time has lost its leading zeros.
-    clock = pl.col("StudyTime").str.split(".").list.first().str.zfill(6)
+    # 5436.0 is 00:54:36: as a float the time has lost its leading zeros, and its fraction may have gained digits.
+    clock = pl.col("StudyTime").str.split(".")
+    clock = clock.list.first().str.zfill(6) + "." + clock.list.get(1, null_on_oob=True).fill_null("0").str.slice(0, 6)
     table = table.with_columns(
         pl.coalesce(pl.col("ViewPosition"), coded).str.to_uppercase().alias("view"),
         (pl.col("Rows").cast(pl.Float64, strict=False) * pl.col("Columns").cast(pl.Float64, strict=False))
         .fill_null(0)
         .alias("pixels"),
         pl.col("StudyDate").str.strip_suffix(".0").str.to_date("%Y%m%d", strict=False).alias("date"),
-        clock.str.to_time("%H%M%S", strict=False).alias("time"),
+        clock.str.to_time("%H%M%S%.f", strict=False).alias("time"),
     ).filter(pl.all_horizontal(pl.col("dicom_id", "subject_id", "study_id").is_not_null()))
     dated = table.filter(pl.col("date").is_not_null())
     first = (
@@ -152,12 +153,9 @@ def read_metadata(path: Path) -> Metadata:
         .agg(pl.col("subject_id", "date", "time").first())
     )
     ranked = dated.sort(["pixels", "dicom_id"], descending=[True, False])
-    chosen = ranked.group_by("study_id", "view", maintain_order=True).agg(
-        pl.col("dicom_id").first(), pl.len().alias("candidates")
-    )
-    images: dict[str, dict[str, str]] = {}
-    for study, view, dicom in chosen.select("study_id", "view", "dicom_id").iter_rows():
-        images.setdefault(study, {})[view] = dicom
+    images: dict[str, dict[str, tuple[str, ...]]] = {}
+    for study, view, dicoms in ranked.group_by("study_id", "view", maintain_order=True).agg("dicom_id").iter_rows():
+        images.setdefault(study, {})[view] = tuple(dicoms)
     studies = {
         study: StudyInfo(
             subject,
@@ -168,7 +166,8 @@ def read_metadata(path: Path) -> Metadata:
         for study, subject, date, time in first.iter_rows()
     }
     patients = dict(table.select("dicom_id", "subject_id").iter_rows())
-    return Metadata(studies, patients, int((chosen["candidates"] > 1).sum()))
+    several = sum(len(dicoms) > 1 for views in images.values() for dicoms in views.values())
+    return Metadata(studies, patients, several)
 
 
 def read_splits(path: Path) -> dict[str, str]:
@@ -183,7 +182,7 @@ def read_splits(path: Path) -> dict[str, str]:
 
 def image_file(images: Path, subject: str, study: str, dicom: str) -> Path:
     """Where MIMIC-CXR-JPG keeps an image."""
-    return images / f"p{subject[:2]}" / f"p{subject}" / f"s{study}" / f"{dicom}.jpg"
+    return Path(f"{images}/p{subject[:2]}/p{subject}/s{study}/{dicom}.jpg")
 
 
 def _find(folder: Path, pattern: str) -> Path | None:

@@ -122,7 +122,7 @@ def finish(collected: Collected, out: Path, images: Images) -> dict[str, Any]:
         for row in accepted:
             row |= {"past_image": None, "current_image": None, "registration": None}
     rejected.sort(key=lambda row: row["row"])
-    table = to_table([{key: value for key, value in row.items() if key not in ("row", "text")} for row in accepted])
+    table = to_table(accepted)
     rejects = pl.DataFrame(rejected, schema=REJECTS, orient="row")
     for split in SPLITS:
         part = table.filter(pl.col("split") == split)

@@ -21,7 +21,10 @@ from instructx2x.instructions import FINDINGS, Edit, render
 from instructx2x.instructions.tokens import MAX_TOKENS, clip_tokens
 
 AREA_QUESTION = "what has changed in the "
-"""How a question begins whose answer names one change of level and leaves out the pair's other changes."""
+"""How a question begins whose answer names one change of level and leaves out the pair's other changes. It is not
+always the sign of one: version 1.0.1 wrote some answers anew and left their questions as they were."""
+
+Choose = Callable[[str, str, tuple[str, ...]], str]
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,6 @@ class Row(NamedTuple):
     question: str
     answer: str
 
-    @property
-    def about_an_area(self) -> bool:
-        return normalised(self.question).startswith(AREA_QUESTION)
-
 
 @dataclass
 class Pairs:
@@ -67,7 +66,7 @@ class Pairs:
         rejected: rows of `table.REJECTS`.
         clauses: what the answers hold, over all rows that can be parsed: unchanged, additional, missing, level.
         recovered: answers that are not well-formed and could be read all the same.
-        rebuilt: rows about one area whose pair was rebuilt from the records.
+        rebuilt: rows that tell one change of level only, and whose other changes came from the records.
         left_out: parts of answers left out of rows that stay, by reason.
         too_long: instructions over 77 tokens.
     """
@@ -88,6 +87,7 @@ def make_pairs(
     splits: Mapping[str, str],
     rules: Rules,
     *,
+    choose: Choose = lambda subject, study, dicoms: dicoms[0],
     advance: Callable[[], object] = lambda: None,
 ) -> Pairs:
     """Make the pairs of difference rows.
@@ -97,6 +97,7 @@ def make_pairs(
         metadata, records: of their studies.
         splits: patient to split.
         rules: what is asked for.
+        choose: (subject, study, its images in one view, in order) -> the one that stands for it.
         advance: called once a row, for progress.
     """
     pairs = Pairs()
@@ -118,10 +119,9 @@ def make_pairs(
         main, reference = (records.get(study) for study in (same_pair[0][0].study_id, same_pair[0][0].ref_id))
         for row, answer in _one_of(pairs, same_pair, main, reference):
             try:
-                if row.about_an_area:
-                    answer = _rebuilt(answer, main, reference)
-                    pairs.rebuilt += 1
-                _accept(pairs, row, answer, (main, reference), metadata.studies, splits, rules)
+                whole = _whole(row, answer, main, reference)
+                pairs.rebuilt += whole is not answer
+                _accept(pairs, row, whole, (main, reference), metadata.studies, splits, rules, choose)
             except Rejected as rejected:
                 _reject(pairs, row, rejected)
     pairs.rejected.sort(key=lambda reject: reject["row"])
@@ -170,8 +170,8 @@ def _view(main: StudyInfo, reference: StudyInfo, views: Sequence[str]) -> str | 
 def _one_of(
     pairs: Pairs, same_pair: list[tuple[Row, Answer]], main: Record | None, reference: Record | None
 ) -> list[tuple[Row, Answer]]:
-    """The one row that stands for a pair: whole answers before those about one area; the others are rejected."""
-    whole = [each for each in same_pair if not each[0].about_an_area]
+    """The one row that stands for a pair: whole answers before those of one level alone; the others are rejected."""
+    whole = [each for each in same_pair if not _one_level(each[1])]
     first, *others = whole or same_pair
     if any(not first[1].says_the_same_as(answer) for _, answer in others if whole):
         told = difference(main, reference) if main and reference else None
@@ -187,18 +187,30 @@ def _one_of(
     return [first]
 
 
-def _rebuilt(answer: Answer, main: Record | None, reference: Record | None) -> Answer:
-    """The whole answer of a pair of which the row tells one change of level only."""
+def _one_level(answer: Answer) -> bool:
+    """Whether it is the answer to a question about one area, which leaves out all else, or could be one."""
+    return len(answer.levels) == 1 and not answer.additional and not answer.missing
+
+
+def _whole(row: Row, answer: Answer, main: Record | None, reference: Record | None) -> Answer:
+    """The answer; or the whole answer of the pair, from the records, where the row tells one change of level only."""
+    if not _one_level(answer):
+        return answer
+    asked = normalised(row.question).startswith(AREA_QUESTION)
     if main is None or reference is None:
-        raise Rejected(Reason.AREA_ROW_WITHOUT_RECORD)
+        if asked:
+            raise Rejected(Reason.AREA_ROW_WITHOUT_RECORD)
+        return answer
     whole = difference(main, reference)
-    for name in (*whole.additional, *whole.missing, *(clause.finding for clause in whole.levels)):
+    (clause,) = answer.levels
+    if not any(told.finding == clause.finding and told.readings[0] in clause.readings for told in whole.levels):
+        if asked:
+            raise Rejected(Reason.AREA_ROW_DISAGREES)
+        return answer
+    for name in (*whole.additional, *whole.missing, *(told.finding for told in whole.levels)):
         if name not in FINDINGS:
             raise Rejected(Reason.UNKNOWN_FINDING, name)
-    told = {(clause.finding, reading) for clause in whole.levels for reading in clause.readings}
-    if not all(any((clause.finding, reading) in told for reading in clause.readings) for clause in answer.levels):
-        raise Rejected(Reason.AREA_ROW_DISAGREES)
-    return whole
+    return answer if _one_level(whole) else whole
 
 
 def _accept(
@@ -209,18 +221,18 @@ def _accept(
     studies: Mapping[str, StudyInfo],
     splits: Mapping[str, str],
     rules: Rules,
+    choose: Choose,
 ) -> None:
     """Add the pair with its instruction, or one with each part of it."""
     main, reference = studies[row.study_id], studies[row.ref_id]
     view = _view(main, reference, rules.views)
     findings = [_findings(record) for record in records]
     parts = _parts(pairs, answer, records, rules)
-    for number, edits in enumerate(parts, start=1):
-        instruction = render(edits) if edits else ""
+    for number, (edits, instruction, tokens) in enumerate(parts, start=1):
         pairs.accepted.append(
             {
-                "past_dicom_id": reference.images[view],
-                "current_dicom_id": main.images[view],
+                "past_dicom_id": choose(reference.subject_id, row.ref_id, reference.images[view]),
+                "current_dicom_id": choose(main.subject_id, row.study_id, main.images[view]),
                 "subject_id": main.subject_id,
                 "past_study_id": row.ref_id,
                 "current_study_id": row.study_id,
@@ -228,10 +240,10 @@ def _accept(
                 "edits": edit_rows(edits),
                 "split": splits[main.subject_id],
                 "view": view,
-                "days": round((main.date - reference.date).total_seconds() / 86400, 3)
+                "days": round((main.date - reference.date).total_seconds() / 86400, 6)
                 if main.timed and reference.timed
                 else float((main.date.date() - reference.date.date()).days),
-                "tokens": clip_tokens(instruction),
+                "tokens": tokens,
                 "part": number,
                 "parts": len(parts),
                 "past_findings": findings[1],
@@ -244,21 +256,24 @@ def _accept(
 
 def _parts(
     pairs: Pairs, answer: Answer, records: tuple[Record | None, Record | None], rules: Rules
-) -> list[tuple[Edit, ...]]:
-    """The edits of the pair's instruction; of several where a long one is divided."""
+) -> list[tuple[tuple[Edit, ...], str, int]]:
+    """The edits, text and tokens of the pair's instruction; of several where a long one is divided."""
     if answer.unchanged:
         if not rules.unchanged:
             raise Rejected(Reason.UNCHANGED)
-        return [()]
+        return [((), "", clip_tokens(""))]
     left_out: Counter[str] = Counter()
     edits = edits_of(answer, *records, version=rules.version, strict=rules.strict, left_out=left_out)
-    tokens = clip_tokens(render(edits))
+    text = render(edits)
+    tokens = clip_tokens(text)
     if tokens > MAX_TOKENS:
         pairs.too_long += 1
         if rules.long == "drop":
             raise Rejected(Reason.TOO_LONG, f"{tokens} tokens")
     pairs.left_out.update(left_out)
-    return fitting(edits) if rules.long == "split" and tokens > MAX_TOKENS else [edits]
+    if tokens <= MAX_TOKENS or rules.long == "keep":
+        return [(edits, text, tokens)]
+    return [(part, render(part), clip_tokens(render(part))) for part in fitting(edits)]
 
 
 def _findings(record: Record | None) -> list[str] | None:

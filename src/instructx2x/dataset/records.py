@@ -10,8 +10,8 @@ import json
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from sys import intern
 from typing import Any
 
 from instructx2x.dataset.answers import Answer, LevelClause, Words, finding_name
@@ -197,21 +197,27 @@ def _entries(path: Path) -> Iterator[dict[str, Any]]:
 def _record(entry: dict[str, Any]) -> Record:
     findings = {}
     for name, mention in entry["entity"].items():
-        first, second = (
-            Instance(_words(mention[f"level{n}"]), _words(mention[f"location{n}"], mention[f"post_location{n}"]))
-            for n in ("", "2")
-        )
-        findings[_name(name)] = (first, second) if second.levels or second.location else (first,)
+        first = _instance(mention["level"], mention["location"], mention["post_location"])
+        second = _instance(mention["level2"], mention["location2"], mention["post_location2"])
+        findings[_name(name)] = (first,) if second is _NOTHING else (first, second)
     return Record(findings, frozenset(map(_name, entry["no_entity"])))
 
 
+@cache  # a few dozen names, a million times
 def _name(phrase: str) -> str:
-    return finding_name(phrase) or intern(" ".join(phrase.split()))
+    return finding_name(phrase) or " ".join(phrase.split())
 
 
-def _words(*parts: list[str] | str | None) -> Words:
-    """The words of lists and phrases; levels stay whole, because they come in lists."""
-    words: list[str] = []
-    for part in parts:
-        words += part.lower().split() if isinstance(part, str) else [word.lower() for word in part or ()]
-    return tuple(map(intern, words))
+_NOTHING = Instance((), ())
+
+
+def _instance(levels: list[str] | None, location: list[str] | None, phrase: str | None) -> Instance:
+    """A mention. Levels stay whole, because they come in lists; the words of places are all taken apart."""
+    if not (levels or location or phrase):
+        return _NOTHING
+    return _shared(tuple(levels or ()), (*(location or ()), *(phrase.lower().split() if phrase else ())))
+
+
+@cache  # the words are few, and so are the ways to join them
+def _shared(levels: Words, location: Words) -> Instance:
+    return Instance(tuple(map(str.lower, levels)), tuple(map(str.lower, location)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,14 @@ REJECTS = pl.Schema(
 ORDER = ("subject_id", "current_study_id", "current_dicom_id", "past_study_id", "past_dicom_id", "part")
 
 
+@cache  # the language has few edits, a dataset many
+def _edit_row(edit: Edit) -> dict[str, str | None]:
+    return {**asdict(edit), "operation": edit.operation.value}
+
+
 def edit_rows(edits: Sequence[Edit]) -> list[dict[str, str | None]]:
     """Edits as the table holds them."""
-    return [{**asdict(edit), "operation": edit.operation.value} for edit in edits]
+    return list(map(_edit_row, edits))
 
 
 def edits_from_rows(rows: Sequence[dict[str, str | None]]) -> tuple[Edit, ...]:
@@ -64,8 +70,17 @@ def edits_from_rows(rows: Sequence[dict[str, str | None]]) -> tuple[Edit, ...]:
 
 
 def to_table(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """Rows with the keys of SCHEMA, in the one order in which datasets are written."""
-    return pl.DataFrame(rows, schema=SCHEMA, orient="row").sort(ORDER)
+    """Rows with the keys of SCHEMA, in the one order in which datasets are written; further keys are left out."""
+    columns = {name: [row[name] for row in rows] for name in SCHEMA if name != "edits"}
+    table = pl.DataFrame(columns, schema={name: SCHEMA[name] for name in columns}).with_row_index("number")
+    # polars takes ten times as long over lists of structs, row by row.
+    edits = [(number, *edit.values()) for number, row in enumerate(rows) for edit in row["edits"]]
+    flat = pl.DataFrame(edits, schema={"number": pl.UInt32} | dict.fromkeys(EDIT_FIELDS, pl.String), orient="row")
+    lists = flat.group_by("number").agg(pl.struct(EDIT_FIELDS).alias("edits"))
+    table = table.join(lists, on="number", how="left", maintain_order="left").with_columns(
+        pl.col("edits").fill_null([])
+    )
+    return table.select(SCHEMA.names()).cast(SCHEMA).sort(ORDER)
 
 
 def load_dataset(folder: Path, split: str | None = None) -> pl.DataFrame:
