@@ -85,8 +85,43 @@ def test_the_three_branches_see_the_right_conditions(z0, noise, half):
         noise,
         steps=2,
         text_guidance=2.0,
-        image_guidance=1.0,
+        image_guidance=1.5,
     )
+
+
+@pytest.mark.parametrize(
+    ("text_guidance", "image_guidance", "branches"),
+    [(7.5, 1.5, 3), (2, 1, 2), (1.5, 1.5, 2), (0, 1.5, 2), (1, 1, 1), (0, 1, 1), (0, 0, 1)],
+)
+def test_branches_that_cancel_are_not_computed(text_guidance, image_guidance, branches, z0, noise, half):
+    """The formula with all three gives the same, up to rounding."""
+    condition, text, empty = seeded(6), torch.ones(1, 2, 3), torch.zeros(1, 2, 3)
+    seen = []
+
+    def predict(shown, t, conditions, texts):
+        seen.append(len(shown))
+        return 0.3 * shown + 0.2 * conditions.abs() + 0.1 * texts.mean((1, 2))[:, None, None, None] * shown.sin()
+
+    def whole(shown, conditions):
+        return sampling.guide(
+            predict(shown, None, conditions, text),
+            predict(shown, None, conditions, empty),
+            predict(shown, None, torch.zeros_like(conditions), empty),
+            text_guidance,
+            image_guidance,
+        )
+
+    options = {"steps": 4, "text_guidance": text_guidance, "image_guidance": image_guidance}
+    scheduler = sampling.make_scheduler("ddim", CONFIG)
+    edited = sampling.sample(predict, scheduler, z0, condition, text, empty, half, noise, **options)
+    assert seen == [branches] * 4
+    scheduler.set_timesteps(4)
+    latents = scheduler.add_noise(z0, noise, scheduler.timesteps[:1])
+    for index, t in enumerate(scheduler.timesteps):
+        latents = scheduler.step(whole(latents, condition), t, latents).prev_sample
+        kept = scheduler.add_noise(z0, noise, scheduler.timesteps[index + 1 : index + 2]) if index < 3 else z0
+        latents = torch.where(half, latents, kept)
+    torch.testing.assert_close(edited, latents, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", sampling.SCHEDULERS)

@@ -106,9 +106,7 @@ class Clock:
         self.seconds[stage] = round(self.seconds.get(stage, 0) + time.perf_counter() - start, 3)
 
 
-def make_plan(
-    study: Study, request: Request, noise: torch.Tensor | None, relevance_noise: torch.Tensor | None
-) -> Plan:
+def make_plan(study: Study, request: Request, noise: torch.Tensor | None, relevance_noise: torch.Tensor | None) -> Plan:
     """Plan a request on a study, with noise from outside where it is given.
 
     Raises:

@@ -82,6 +82,17 @@ def guide(
     return with_none + image_guidance * (with_image - with_none) + text_guidance * (with_text - with_image)
 
 
+def stand_ins(text_guidance: float, image_guidance: float) -> list[int]:
+    """Which prediction serves as each of e(I,T), e(I,0), e(0,0), numbered 0, 1, 2, in `guide`.
+
+    They enter with the factors s_T, s_I - s_T and 1 - s_I. One whose factor is 0 cancels, so that it need not be
+    computed: its neighbour stands in for it. Every other stands for itself.
+    """
+    needed = [text_guidance != 0, image_guidance != text_guidance, image_guidance != 1]
+    computed = [branch for branch in range(3) if needed[branch]]
+    return [min(computed, key=lambda other: abs(other - branch)) for branch in range(3)]
+
+
 def sample(
     predict: Predict,
     scheduler: SchedulerMixin,
@@ -102,7 +113,7 @@ def sample(
     """Edit the latents of one image inside a mask.
 
     Starts from z0 noised to the first timestep; after every step the region outside the mask is replaced by
-    z0 with the same noise at a known level.
+    z0 with the same noise at a known level. Of the three branches, those that cancel are not computed.
 
     Args:
         predict: the U-Net.
@@ -128,14 +139,17 @@ def sample(
     timesteps = scheduler.timesteps
     extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
     inside = mask.to(z0.device)
-    conditions = torch.cat([image_latents, image_latents, torch.zeros_like(image_latents)])
-    texts = torch.cat([text, empty, empty])
+    stands = stand_ins(text_guidance, image_guidance)
+    computed = sorted(set(stands))
+    all_conditions = (image_latents, image_latents, torch.zeros_like(image_latents))
+    conditions = torch.cat([all_conditions[branch] for branch in computed])
+    texts = torch.cat([(text, empty, empty)[branch] for branch in computed])
 
     latents = scheduler.add_noise(z0, noise, timesteps[:1])
     for index, timestep in enumerate(timesteps):
         shown = scheduler.scale_model_input(latents, timestep)
-        branches = predict(shown.expand(3, -1, -1, -1), timestep, conditions, texts).chunk(3)
-        prediction = guide(*branches, text_guidance, image_guidance)
+        branches = predict(shown.expand(len(computed), -1, -1, -1), timestep, conditions, texts).split(1)
+        prediction = guide(*(branches[computed.index(branch)] for branch in stands), text_guidance, image_guidance)
         latents = scheduler.step(prediction, timestep, latents, return_dict=False, **extra)[0]
         if keep == "same":
             kept = scheduler.add_noise(z0, noise, timesteps[index : index + 1])
