@@ -1,19 +1,15 @@
 """Is the synthetic MIMIC what it says it is? Checked with a strict grammar of its own, and with what lies on disk."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
 
 import polars as pl
 import pytest
+import synthetic_mimic as synthetic
 from PIL import Image
 
 from instructx2x.instructions.vocabulary import PAPER_FINDINGS
-
-_SPEC = importlib.util.spec_from_file_location("synthetic_mimic", Path(__file__).with_name("synthetic_mimic.py"))
-synthetic = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(synthetic)
 
 NAME = "(?:" + "|".join(sorted(PAPER_FINDINGS, key=len, reverse=True)) + ")"
 LEVEL = "(?:" + "|".join(synthetic.STORED_LEVELS) + ")"
