@@ -1,13 +1,17 @@
-"""Checkpoints of the original code, made here name by name, and what becomes of them.
+"""Checkpoints of the original code, made name by name (conftest.py), and what becomes of them.
 
-The names and shapes below are written down from how CompVis' code builds its networks, and diffusers' own converter,
-which shares nothing with ours, says what each tensor should become.
+What each tensor should become is said by diffusers' own converter, which shares nothing with ours.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 import shutil
+import time
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,182 +24,18 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from safetensors.torch import load_file, save_file
+from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
 
 from instructx2x import Editor
 from instructx2x.cli import main
 from instructx2x.errors import ModelError, OutputError
 from instructx2x.imaging.reading import from_array
-from instructx2x.models import compvis, load
+from instructx2x.models import compvis, load, weights
+from instructx2x.models.clip_tokenizer import FILE
 from instructx2x.models.conversion import convert
 
 TEXT = "Add the finding of edema."
-
-
-def norm(name, width):
-    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
-
-
-def conv(name, inside, outside, side=3):
-    return {f"{name}.weight": (outside, inside, side, side), f"{name}.bias": (outside,)}
-
-
-def linear(name, inside, outside, bias=True):
-    return {f"{name}.weight": (outside, inside)} | ({f"{name}.bias": (outside,)} if bias else {})
-
-
-def unet_shapes(inputs, width, multiples, attended, context):
-    """ldm's UNetModel with two residual blocks a level; `attended` are the levels with attention."""
-    time = 4 * width
-
-    def residual(name, inside, outside):
-        return {
-            **norm(f"{name}.in_layers.0", inside),
-            **conv(f"{name}.in_layers.2", inside, outside),
-            **linear(f"{name}.emb_layers.1", time, outside),
-            **norm(f"{name}.out_layers.0", outside),
-            **conv(f"{name}.out_layers.3", outside, outside),
-            **(conv(f"{name}.skip_connection", inside, outside, 1) if inside != outside else {}),
-        }
-
-    def transformer(name, width):
-        shapes = norm(f"{name}.norm", width) | conv(f"{name}.proj_in", width, width, 1)
-        for attention, source in (("attn1", width), ("attn2", context)):
-            block = f"{name}.transformer_blocks.0.{attention}"
-            for projection, inside in (("to_q", width), ("to_k", source), ("to_v", source)):
-                shapes |= linear(f"{block}.{projection}", inside, width, bias=False)
-            shapes |= linear(f"{block}.to_out.0", width, width)
-        block = f"{name}.transformer_blocks.0"
-        shapes |= linear(f"{block}.ff.net.0.proj", width, 8 * width) | linear(f"{block}.ff.net.2", 4 * width, width)
-        for number in (1, 2, 3):
-            shapes |= norm(f"{block}.norm{number}", width)
-        return shapes | conv(f"{name}.proj_out", width, width, 1)
-
-    shapes = linear("time_embed.0", width, time) | linear("time_embed.2", time, time)
-    shapes |= conv("input_blocks.0.0", inputs, width)
-    skips, now, number = [width], width, 1
-    for level, multiple in enumerate(multiples):
-        for _ in range(2):
-            shapes |= residual(f"input_blocks.{number}.0", now, multiple * width)
-            now = multiple * width
-            if level in attended:
-                shapes |= transformer(f"input_blocks.{number}.1", now)
-            skips.append(now)
-            number += 1
-        if level < len(multiples) - 1:
-            shapes |= conv(f"input_blocks.{number}.0.op", now, now)
-            skips.append(now)
-            number += 1
-    shapes |= residual("middle_block.0", now, now) | transformer("middle_block.1", now)
-    shapes |= residual("middle_block.2", now, now)
-    number = 0
-    for level in reversed(range(len(multiples))):
-        for place in range(3):
-            shapes |= residual(f"output_blocks.{number}.0", now + skips.pop(), multiples[level] * width)
-            now, child = multiples[level] * width, 1
-            if level in attended:
-                shapes |= transformer(f"output_blocks.{number}.{child}", now)
-                child += 1
-            if level and place == 2:
-                shapes |= conv(f"output_blocks.{number}.{child}.conv", now, now)
-            number += 1
-    return shapes | norm("out.0", now) | conv("out.2", now, 4)
-
-
-def vae_shapes(width, multiples):
-    """ldm's AutoencoderKL with two residual blocks a level, and three on the way up."""
-
-    def residual(name, inside, outside):
-        return {
-            **norm(f"{name}.norm1", inside),
-            **conv(f"{name}.conv1", inside, outside),
-            **norm(f"{name}.norm2", outside),
-            **conv(f"{name}.conv2", outside, outside),
-            **(conv(f"{name}.nin_shortcut", inside, outside, 1) if inside != outside else {}),
-        }
-
-    def middle(name, width):
-        shapes = residual(f"{name}.block_1", width, width) | residual(f"{name}.block_2", width, width)
-        shapes |= norm(f"{name}.attn_1.norm", width)
-        for projection in ("q", "k", "v", "proj_out"):
-            shapes |= conv(f"{name}.attn_1.{projection}", width, width, 1)
-        return shapes
-
-    shapes, now, last = conv("encoder.conv_in", 3, width), width, len(multiples) - 1
-    for level, multiple in enumerate(multiples):
-        for place in range(2):
-            shapes |= residual(f"encoder.down.{level}.block.{place}", now, multiple * width)
-            now = multiple * width
-        if level < last:
-            shapes |= conv(f"encoder.down.{level}.downsample.conv", now, now)
-    shapes |= middle("encoder.mid", now) | norm("encoder.norm_out", now) | conv("encoder.conv_out", now, 8)
-    shapes |= conv("quant_conv", 8, 8, 1) | conv("post_quant_conv", 4, 4, 1)
-    shapes |= conv("decoder.conv_in", 4, now) | middle("decoder.mid", now)
-    for level in reversed(range(len(multiples))):
-        for place in range(3):
-            shapes |= residual(f"decoder.up.{level}.block.{place}", now, multiples[level] * width)
-            now = multiples[level] * width
-        if level:
-            shapes |= conv(f"decoder.up.{level}.upsample.conv", now, now)
-    return shapes | norm("decoder.norm_out", now) | conv("decoder.conv_out", now, 3)
-
-
-def text_shapes(vocabulary, width, layers):
-    """CLIP's text encoder as transformers 4 names it, with its one buffer."""
-    shapes = {
-        "embeddings.position_ids": (1, 77),
-        "embeddings.token_embedding.weight": (vocabulary, width),
-        "embeddings.position_embedding.weight": (77, width),
-    }
-    for layer in range(layers):
-        name = f"encoder.layers.{layer}"
-        for projection in ("k_proj", "v_proj", "q_proj", "out_proj"):
-            shapes |= linear(f"{name}.self_attn.{projection}", width, width)
-        shapes |= linear(f"{name}.mlp.fc1", width, 4 * width) | linear(f"{name}.mlp.fc2", 4 * width, width)
-        shapes |= norm(f"{name}.layer_norm1", width) | norm(f"{name}.layer_norm2", width)
-    return shapes | norm("final_layer_norm", width)
-
-
-def checkpoint_shapes(unet, vae, text, ema=True):
-    shapes = {f"model.diffusion_model.{name}": shape for name, shape in unet.items()}
-    if ema:
-        shapes |= {f"model_ema.diffusion_model{name.replace('.', '')}": shape for name, shape in unet.items()}
-    shapes |= {f"first_stage_model.{name}": shape for name, shape in vae.items()}
-    return shapes | {f"cond_stage_model.transformer.text_model.{name}": shape for name, shape in text.items()}
-
-
-SD15 = (
-    unet_shapes(8, 320, (1, 2, 4, 4), (0, 1, 2), 768),
-    vae_shapes(128, (1, 2, 4, 4)),
-    text_shapes(49408, 768, 12),
-)
-
-
-def tiny_checkpoint(inputs=8, ema=True, dtype=torch.float32, seed=0):
-    """Random weights that let numbers through at about their size, and the buffers of the training code."""
-    seeded = torch.Generator().manual_seed(seed)
-
-    def weights(name, shape):
-        value = torch.randn(shape, generator=seeded)
-        if len(shape) > 1:
-            return (value / np.prod(shape[1:]) ** 0.5).to(dtype)
-        return (0.1 * value + (1 if "norm" in name and name.endswith("weight") else 0)).to(dtype)
-
-    shapes = checkpoint_shapes(
-        unet_shapes(inputs, 32, (1, 2, 2), (0, 1), 64), vae_shapes(32, (1, 1, 2, 2)), text_shapes(514, 64, 2), ema
-    )
-    tensors = {name: weights(name, shape) for name, shape in shapes.items()}
-    tensors["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.arange(77)[None]
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    kept = torch.cumprod(1 - betas, 0)
-    tensors |= {
-        "betas": betas.to(dtype),
-        "alphas_cumprod": kept.to(dtype),
-        "sqrt_alphas_cumprod": kept.sqrt().to(dtype),
-    }
-    if ema:
-        tensors |= {"model_ema.decay": torch.tensor(0.9999), "model_ema.num_updates": torch.tensor(6500)}
-    return tensors
 
 
 def save(tensors, file):
@@ -210,10 +50,10 @@ def words(tmp_path_factory, make_tiny_model):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, words):
+def made(tmp_path_factory, words, make_compvis_checkpoint):
     """A tiny checkpoint and the folder it became."""
     folder = tmp_path_factory.mktemp("made")
-    tensors = tiny_checkpoint()
+    tensors = make_compvis_checkpoint()
     convert(save(tensors, folder / "last.ckpt"), folder / "model", tokenizer_from=words)
     return tensors, folder / "model", folder / "last.ckpt"
 
@@ -286,17 +126,19 @@ def run(pipeline):
     return pipeline(TEXT, image=image, num_inference_steps=3, generator=seeded, output_type="np").images
 
 
-def test_the_layout_is_stable_diffusions():
+def test_the_layout_is_stable_diffusions(make_compvis_shapes):
     """The counts that every Stable Diffusion 1.5 checkpoint has."""
-    assert [len(part) for part in SD15] == [686, 248, 197]
-    assert sum(np.prod(shape) for shape in SD15[0].values()) == 859_532_484
+    shapes = make_compvis_shapes("full", inputs=4, ema=False)
+    for prefix, count in (("model.diffusion_model", 686), ("first_stage_model", 248), ("cond_stage_model", 197)):
+        assert sum(name.startswith(prefix) for name in shapes) == count
+    unet = [np.prod(shape) for name, shape in shapes.items() if name.startswith("model.")]
+    assert sum(unet) == 859_520_964
 
 
 @pytest.mark.parametrize("ema", [True, False])
 @pytest.mark.parametrize("inputs", [4, 8])
-def test_a_full_size_checkpoint_fits_name_by_name_and_shape_by_shape(inputs, ema):
-    unet = unet_shapes(inputs, 320, (1, 2, 4, 4), (0, 1, 2), 768)
-    shapes = checkpoint_shapes(unet, *SD15[1:], ema)
+def test_a_full_size_checkpoint_fits_name_by_name_and_shape_by_shape(make_compvis_shapes, inputs, ema):
+    shapes = make_compvis_shapes("full", inputs, ema)
     model = compvis.read_model({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
     assert model.ema is ema
     assert [len(part.tensors) for part in (model.unet, model.vae, model.text_encoder)] == [686, 248, 196]
@@ -357,8 +199,8 @@ def test_a_checkpoint_with_one_kind_of_weights(made):
         compvis.read_model(averaged, ema=False)
 
 
-def test_half_precision_and_safetensors_stay_as_they_are(words, tmp_path):
-    tensors = tiny_checkpoint(dtype=torch.float16)
+def test_half_precision_and_safetensors_stay_as_they_are(make_compvis_checkpoint, words, tmp_path):
+    tensors = make_compvis_checkpoint(dtype=torch.float16)
     save_file(tensors, tmp_path / "pruned.safetensors")
     convert(tmp_path / "pruned.safetensors", tmp_path / "model", ema=False, tokenizer_from=words)
     written = load_file(tmp_path / "model/vae/diffusion_pytorch_model.safetensors")
@@ -368,8 +210,8 @@ def test_half_precision_and_safetensors_stay_as_they_are(words, tmp_path):
     assert load(tmp_path / "model").dtype == torch.float32
 
 
-def test_four_channels_make_a_text_to_image_model(words, tmp_path, capsys):
-    file = save(tiny_checkpoint(inputs=4, ema=False), tmp_path / "sd.ckpt")
+def test_four_channels_make_a_text_to_image_model(make_compvis_checkpoint, words, tmp_path, capsys):
+    file = save(make_compvis_checkpoint(inputs=4, ema=False), tmp_path / "sd.ckpt")
     assert main(["convert", str(file), str(tmp_path / "model"), "--tokenizer", str(words)]) == 0
     assert "not a model that edits" in capsys.readouterr().out
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "model")
@@ -439,15 +281,15 @@ def test_a_published_folder_with_pickles_and_former_names(made, words, tmp_path)
         ("vae", "diffusion_pytorch_model"),
         ("text_encoder", "model"),
     ):
-        weights = load_file(old / part / f"{stem}.safetensors")
+        held = load_file(old / part / f"{stem}.safetensors")
         (old / part / f"{stem}.safetensors").unlink()
         if part == "vae":
             for now, then in former.items():
-                weights = {k.replace(f"attentions.0.{now}.", f"attentions.0.{then}."): v for k, v in weights.items()}
-            assert any("proj_attn" in name for name in weights)
+                held = {k.replace(f"attentions.0.{now}.", f"attentions.0.{then}."): v for k, v in held.items()}
+            assert any("proj_attn" in name for name in held)
         if part == "text_encoder":
-            weights["text_model.embeddings.position_ids"] = torch.arange(77)[None]
-        torch.save(weights, old / part / f"{'pytorch_model' if part == 'text_encoder' else stem}.bin")
+            held["text_model.embeddings.position_ids"] = torch.arange(77)[None]
+        torch.save(held, old / part / f"{'pytorch_model' if part == 'text_encoder' else stem}.bin")
     done = convert(old, tmp_path / "new")
     assert done.averaged is None and done.instructed
     assert load(tmp_path / "new").digest == load(folder).digest
@@ -457,9 +299,9 @@ def test_a_published_folder_with_pickles_and_former_names(made, words, tmp_path)
 def test_a_folder_is_checked(made, tmp_path):
     bad = shutil.copytree(made[1], tmp_path / "bad")
     file = bad / "unet/diffusion_pytorch_model.safetensors"
-    weights = load_file(file)
-    del weights["conv_in.bias"]
-    save_file(weights, file)
+    held = load_file(file)
+    del held["conv_in.bias"]
+    save_file(held, file)
     with pytest.raises(ModelError, match=r"conv_in\.bias"):
         convert(bad, tmp_path / "new")
     file.unlink()
@@ -513,3 +355,32 @@ def test_the_command_line(made, words, tmp_path, capsys):
     assert "--overwrite" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "nothing.ckpt"), str(out)]) == 2
     assert "no checkpoint" in capsys.readouterr().err
+
+
+def private_memory():
+    """Bytes of this process that no file backs."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+
+@pytest.mark.skipif("X2X_FULL_SIZE" not in os.environ, reason="writes 12 GB: set X2X_FULL_SIZE=1 on Linux to run it")
+def test_a_full_size_file_takes_little_memory(make_compvis_checkpoint, tmp_path):
+    file = save(make_compvis_checkpoint("full"), tmp_path / "full.ckpt")
+    with gzip.open(tmp_path / FILE, "wt", encoding="utf-8") as stream:  # as long as CLIP's, of other words
+        letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+        stream.write("\n".join(["version", *(f"{a} {b}" for a, b in product(letters, letters))]))
+    before, peak, start = private_memory(), 0, time.monotonic()
+
+    def watch(done, total):
+        nonlocal peak
+        peak = max(peak, private_memory() - before)
+
+    done = convert(file, tmp_path / "model", tokenizer_from=tmp_path / FILE, progress=watch)
+    seconds, read = time.monotonic() - start, file.stat().st_size / 1e9
+    print(f"{read:.1f} GB read, {done.size / 1e9:.1f} written, {peak / 1e9:.2f} of memory, {seconds:.0f} s")
+    assert peak < 0.5 * done.size
+    options = {"config": str(tmp_path / "model"), "local_files_only": True}
+    for kind, part in ((UNet2DConditionModel, "unet"), (AutoencoderKL, "vae")):
+        theirs = kind.from_single_file(weights.read(file), subfolder=part, extract_ema=True, **options).state_dict()
+        ours = load_file(tmp_path / "model" / part / "diffusion_pytorch_model.safetensors")
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
