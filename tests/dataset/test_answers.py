@@ -67,9 +67,12 @@ def test_malformed_lists_are_recovered_to_what_a_well_formed_one_says():
 
 
 words = st.sampled_from(
-    [*LEVEL_WORDS, *PAPER_FINDINGS, "and", ",", ".", "to", "from", "the", "nothing has changed.", "ödem", "no"]
-    + ["the level of", "has changed from", "than the reference image.", "the main image is missing the finding of"]
-    + ["the main image has additional findings of", "the main image has an additional finding of"]
+    [
+        *(*LEVEL_WORDS, *PAPER_FINDINGS, "and", ",", ".", "to", "from", "the", "nothing has changed.", "ödem", "no"),
+        *("the level of", "has changed from", "the main image has additional findings of"),
+        *("the main image has an additional finding of", "the main image is missing the finding of"),
+        "than the reference image.",
+    ]
 )
 
 
