@@ -136,7 +136,7 @@ def finish(collected: Collected, out: Path, images: Images) -> dict[str, Any]:
     atomic_write(out / "README.md", lambda file: file.write_text(card(report), encoding="utf-8"))
     text = json.dumps(report, indent=2) + "\n"
     atomic_write(out / "report.json", lambda file: file.write_text(text, encoding="utf-8"))
-    return report
+    return json.loads(text)
 
 
 def _with_images(accepted: Rows, rejected: Rows, files: Mapping[str, Path], out: Path, images: Images) -> Rows:
