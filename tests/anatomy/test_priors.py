@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from instructx2x import cli
 from instructx2x.anatomy import building
 from instructx2x.anatomy.frames import REFERENCE, LungFrame, mirror, place
 from instructx2x.anatomy.marks import read_marks
@@ -68,11 +69,11 @@ def test_the_union_is_of_bounding_boxes(data):
 def test_the_same_marks_give_the_same_bytes(data, tmp_path):
     files = [tmp_path / name for name in ("one.npz", "two.npz")]
     for path in files:
-        assert building.main(["--data", str(data), "--out", str(path)]) == 0
+        assert cli.main(["masks", "build", "--open", str(data), "-o", str(path)]) == 0
     assert files[0].read_bytes() == files[1].read_bytes()
     lines = (data / "boxes.csv").read_text().splitlines()
     (data / "boxes.csv").write_text("\n".join([lines[0], *lines[:0:-1]]))
-    assert building.main(["--data", str(data), "--out", str(files[1])]) == 0
+    assert cli.main(["masks", "build", "--open", str(data), "-o", str(files[1])]) == 0
     one, two = load_priors(files[0]), load_priors(files[1])
     for name in one.counts:
         np.testing.assert_array_equal(one.counts[name], two.counts[name])
@@ -163,15 +164,15 @@ def test_broken_marks_are_named_in_one_line(tmp_path, name, content):
 def test_only_pa_views(tmp_path):
     (tmp_path / "ms.csv").write_text(FORMATS["ms.csv"])
     (tmp_path / "views.csv").write_text("dicom_id,ViewPosition\ni,AP\nj,PA\n")
-    arguments = ["--marks", str(tmp_path / "ms.csv"), "--pa", str(tmp_path / "views.csv")]
-    assert building.main([*arguments, "--out", str(tmp_path / "p.npz")]) == 2
+    arguments = ["masks", "build", str(tmp_path / "ms.csv"), "--pa", str(tmp_path / "views.csv")]
+    assert cli.main([*arguments, "-o", str(tmp_path / "p.npz")]) == 2
     (tmp_path / "views.csv").write_text("dicom_id,ViewPosition\ni,PA\n")
-    assert building.main([*arguments, "--out", str(tmp_path / "p.npz")]) == 0
+    assert cli.main([*arguments, "-o", str(tmp_path / "p.npz")]) == 0
     assert load_priors(tmp_path / "p.npz").images == {"lung opacity": 1, "pneumonia": 1}
 
 
 def test_a_missing_folder_and_an_impossible_place_are_errors(data, tmp_path, capsys):
-    assert building.main(["--data", str(tmp_path / "no"), "--out", str(tmp_path / "p.npz")]) == 2
+    assert cli.main(["masks", "build", "--open", str(tmp_path / "no"), "-o", str(tmp_path / "p.npz")]) == 2
     assert "boxes.csv" in capsys.readouterr().err
     with pytest.raises(OutputError):
         write_priors(building.build_from_data(data), tmp_path / "no" / "p.npz")

@@ -1,6 +1,6 @@
 """Build the anatomical priors from experts' marks.
 
-    python -m instructx2x.anatomy.building --data DIR --out FILE
+    x2x masks build --open DIR -o FILE
 
 What leaves the data are counts over all images only: for each finding and each cell of a coarse grid, how
 many experts' marks cover it. They are integers, so the same marks give the same arrays on every machine;
@@ -9,9 +9,6 @@ smoothing and everything that follows happens when they are read (priors.py).
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +20,8 @@ from PIL import Image
 from instructx2x.anatomy.frames import REFERENCE, LungFrame, centres, lung_frame
 from instructx2x.anatomy.lungs import segment_lungs
 from instructx2x.anatomy.marks import CHESTXDET, Mark, read_marks
-from instructx2x.anatomy.priors import GRID, SUBCELLS, Priors, packaged_priors, write_priors
-from instructx2x.errors import InputError, InstructX2XError
+from instructx2x.anatomy.priors import GRID, SUBCELLS, Priors
+from instructx2x.errors import InputError
 
 ATTRIBUTIONS = {
     "NIH BBox_List_2017": "Wang et al., ChestX-ray8, CVPR 2017; NIH Clinical Center, "
@@ -190,6 +187,20 @@ def only_pa(marks: Sequence[Mark], table: Path) -> list[Mark]:
     return [mark for mark in marks if mark.image in wanted]
 
 
+def without(marks: Sequence[Mark], listed: Path) -> list[Mark]:
+    """The marks on images that a file does not list, one name a line: a mask must not know the test patients.
+
+    Args:
+        marks: any marks.
+        listed: such as `test_images.txt` of a dataset.
+    """
+    try:
+        names = set(Path(listed).read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {listed}: {error}") from None
+    return [mark for mark in marks if mark.image not in names]
+
+
 def measure_frame(data: Path, every: int = 1) -> LungFrame:
     """Median lung frame of the adult NIH training images: how REFERENCE (frames.py) was found, before
     symmetrising.
@@ -228,33 +239,3 @@ def _read_mask(path: Path) -> np.ndarray:
     if not mask.any():
         raise InputError(f"the lung mask {path} is empty")
     return mask
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line of the module; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m instructx2x.anatomy.building", description=__doc__.split("\n")[0])
-    given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--data", type=Path, help="the folder of open X-rays")
-    given.add_argument("--marks", type=Path, nargs="+", help="files of marks (formats: instructx2x.anatomy.marks)")
-    parser.add_argument("--pa", type=Path, help="with --marks: a table dicom_id, ViewPosition; only PA views count")
-    parser.add_argument("--out", type=Path, required=True, help="the .npz file to write")
-    options = parser.parse_args(arguments)
-    try:
-        if options.data:
-            priors = build_from_data(options.data)
-        else:
-            packaged = packaged_priors()
-            marks = [mark for path in options.marks for mark in read_marks(path)]
-            if options.pa:
-                marks = only_pa(marks, options.pa)
-            priors = build(marks, packaged.lungs, packaged.lung_masks)
-        write_priors(priors, options.out)
-    except InstructX2XError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps({name: priors.images[name] for name in priors.counts}, indent=1))
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

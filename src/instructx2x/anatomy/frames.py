@@ -106,9 +106,8 @@ def place(prior: np.ndarray, reference: LungFrame, patient: LungFrame, shape: tu
     Returns:
         (H, W) float32; 0 where the prior's image does not reach.
     """
-    rows = _interpolation(reference.y(patient.v(centres(shape[0]))), prior.shape[0])
-    columns = _interpolation(reference.x(patient.u(centres(shape[1]))), prior.shape[1])
-    return (rows @ prior.astype(np.float64) @ columns.T).astype(np.float32)
+    rows = _sampled(prior.astype(np.float64), reference.y(patient.v(centres(shape[0]))))
+    return _sampled(rows.T, reference.x(patient.u(centres(shape[1])))).T.astype(np.float32)
 
 
 def mirror(prior: np.ndarray, frame: LungFrame) -> np.ndarray:
@@ -116,9 +115,10 @@ def mirror(prior: np.ndarray, frame: LungFrame) -> np.ndarray:
     return place(prior[:, ::-1], frame.mirrored(), frame, prior.shape)
 
 
-def _interpolation(positions: np.ndarray, count: int) -> np.ndarray:
-    """Weights (len(positions), count) that sample `count` cells at fractions of their extent; zero beyond
-    it."""
-    index = np.clip(positions * count - 0.5, 0, count - 1)
-    weights = np.maximum(0, 1 - np.abs(index[:, None] - np.arange(count)[None, :]))
-    return weights * ((positions >= 0) & (positions <= 1))[:, None]
+def _sampled(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Sample rows at fractions of their extent, linearly: (n, m) -> (len(positions), m); zero beyond it."""
+    index = np.clip(positions * len(values) - 0.5, 0, len(values) - 1)
+    low = np.minimum(index.astype(int), max(len(values) - 2, 0))
+    share = (index - low)[:, None]
+    inside = ((positions >= 0) & (positions <= 1))[:, None]
+    return (values[low] * (1 - share) + values[np.minimum(low + 1, len(values) - 1)] * share) * inside

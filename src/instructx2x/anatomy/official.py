@@ -25,8 +25,9 @@ import numpy as np
 import torch
 
 from instructx2x.anatomy.frames import centres
-from instructx2x.anatomy.priors import Priors
+from instructx2x.anatomy.priors import SUBCELLS, Priors
 from instructx2x.errors import AnatomyError
+from instructx2x.imaging.writing import atomic_write
 from instructx2x.instructions.vocabulary import PAPER_FINDINGS
 
 MASK_SIZE = 512
@@ -114,16 +115,44 @@ def load_official_masks(folder: Path) -> dict[str, np.ndarray]:
 def union_masks(priors: Priors) -> dict[str, np.ndarray]:
     """The same eight masks from our own sources: the union of all boxes of each finding, in image fractions.
 
-    Nobody marked edema in them, so its mask is the union of the lung masks.
+    Nobody marked edema in the packaged ones, so its mask is the union of the lung masks.
 
     Returns:
         official name -> (512, 512) uint8, 0 or 1; without those that the priors hold no marks of.
     """
-    unions = {"edema": priors.lungs > 0} | priors.unions
-    side = len(priors.lungs)
-    nearest = (centres(MASK_SIZE) * side).astype(int)
-    return {
-        name: unions[finding][np.ix_(nearest, nearest)].astype(np.uint8)
-        for finding, name in MASK_NAMES.items()
-        if finding in unions
-    }
+    return _official({"edema": priors.lungs > 0} | priors.unions)
+
+
+def overlap_masks(priors: Priors, share: float) -> dict[str, np.ndarray]:
+    """Smaller masks of the same kind: the places that lie inside a mark in at least a share of a finding's images.
+
+    Args:
+        priors: counts of marks.
+        share: in (0, 1].
+
+    Returns:
+        As `union_masks`. A finding of which no place reaches the share is left out.
+    """
+    maps = {"edema": (priors.lungs, priors.lung_masks)} | {n: (c, priors.images[n]) for n, c in priors.counts.items()}
+    masks = _official({name: counts >= share * images * SUBCELLS**2 for name, (counts, images) in maps.items()})
+    return {name: mask for name, mask in masks.items() if mask.any()}
+
+
+def write_official_masks(masks: Mapping[str, np.ndarray], folder: Path) -> None:
+    """Write masks as `load_official_masks` and the official code read them.
+
+    Raises:
+        OutputError: the place cannot be written to.
+    """
+    for name, mask in masks.items():
+        atomic_write(folder / f"pseudo_mask_{name}.npy", lambda file, mask=mask: np.save(file, mask))
+
+
+def _official(maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Maps by finding as masks by official name, at the official size."""
+    masks = {}
+    for finding, name in MASK_NAMES.items():
+        if finding in maps:
+            nearest = (centres(MASK_SIZE) * len(maps[finding])).astype(int)
+            masks[name] = maps[finding][np.ix_(nearest, nearest)].astype(np.uint8)
+    return masks

@@ -138,7 +138,7 @@ def load_priors(path: Path) -> Priors:
             sources=json.loads(str(arrays["sources"])),
         )
     except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise AnatomyError(f"{path} is no file of priors (instructx2x.anatomy.building makes one): {error}") from None
+        raise AnatomyError(f"{path} is no file of priors (x2x masks build makes one): {error}") from None
     if min(priors.images.values(), default=0) < 1 or priors.lung_masks < 1:
         raise AnatomyError(f"{path} is no file of priors: it counts no images")
     return priors

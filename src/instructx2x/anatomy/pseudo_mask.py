@@ -84,7 +84,7 @@ def pseudo_mask(
         anatomy: "patient" lays the experts' marks on the patient's lungs ("default" is the same); "prior"
             takes them in image fractions, as they are; "union" is the paper's mask, all boxes of a finding;
             "none" opens the whole image; a path is a folder of official `pseudo_mask_<Name>.npy`, or a file
-            of `anatomy.building`, which then takes the place of the packaged marks.
+            of `x2x masks build`, which then takes the place of the packaged marks.
         lungs: the patient's lungs when they are known already; else they are looked for when they are needed.
 
     Returns:

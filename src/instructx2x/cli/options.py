@@ -45,7 +45,7 @@ Anatomy = Annotated[
     typer.Option(
         help="Where a finding may be: default or patient (laid on this patient's lungs), prior (the average patient), "
         "union (all boxes of experts, whatever side and zone), none (anywhere), a folder of official "
-        "pseudo_mask_*.npy, or a .npz of instructx2x.anatomy.building.",
+        "pseudo_mask_*.npy, or a .npz of x2x masks build.",
         metavar="NAME",
     ),
 ]

@@ -1,0 +1,157 @@
+"""`x2x masks build` and `x2x masks show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated
+
+import typer
+
+from instructx2x.cli.console import one_line, stderr
+from instructx2x.errors import InputError, OutputError
+
+OFFICIAL_COVERAGE = "59 to 83 %"  # of the frame, by the eight masks of the official release (method section 4, row 3)
+
+app = typer.Typer(
+    name="masks",
+    help="Pseudo masks: where each finding can be, from experts' marks.",
+    rich_markup_mode="markdown",
+    no_args_is_help=True,
+)
+
+
+@app.command()
+def build(
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="OUT",
+            help="A .npz file for --anatomy, soft and laid on each patient; or a folder for the official code's "
+            "pseudo_mask_*.npy.",
+        ),
+    ],
+    marks: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="MARKS",
+            help="Files of experts' marks: MS-CXR, NIH BBox_List_2017.csv, ChestX-Det JSON, or a CSV with image_id, "
+            "finding, x, y, w, h in fractions of the image.",
+            show_default=False,
+        ),
+    ] = None,
+    open_data: Annotated[
+        Path | None,
+        typer.Option(
+            "--open",
+            metavar="DIR",
+            help="Instead: the folder of open X-rays, whose marks the package brings.",
+            show_default=False,
+        ),
+    ] = None,
+    pa: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Only marks on PA views count: mimic-cxr-2.0.0-metadata.csv.gz, or another table with dicom_id and "
+            "ViewPosition.",
+            show_default=False,
+        ),
+    ] = None,
+    exclude: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Leave out marks on these images, one name a line: test_images.txt of a dataset keeps its test "
+            "patients out.",
+            show_default=False,
+        ),
+    ] = None,
+    overlap: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="For a folder: open what lies inside a mark in at least this share of the images; 0: in any.",
+        ),
+    ] = 0.0,
+) -> None:
+    """Build pseudo masks from experts' marks.
+
+    `x2x masks build MS_CXR_Local_Alignment_v1.1.0.csv --pa mimic-cxr-2.0.0-metadata.csv.gz -o mine.npz`
+
+    `x2x edit chest.png "Add the finding of edema." -o out --anatomy mine.npz`
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from instructx2x.anatomy import building
+    from instructx2x.anatomy.marks import read_marks
+    from instructx2x.anatomy.official import MASK_NAMES, overlap_masks, union_masks, write_official_masks
+    from instructx2x.anatomy.priors import packaged_priors, write_priors
+
+    if bool(marks) == bool(open_data):
+        raise InputError("name the marks: one or more files, or --open with the folder of open X-rays")
+    if out.suffix != ".npz" and out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file: name a .npz file, or a folder for the official kind of masks")
+    with stderr().status("Counting marks"):
+        if open_data:
+            priors = building.build_from_data(open_data)
+        else:
+            found = [mark for path in marks for mark in read_marks(path)]
+            found = building.only_pa(found, pa) if pa else found
+            found = building.without(found, exclude) if exclude else found
+            packaged = packaged_priors()
+            priors = building.build(found, packaged.lungs, packaged.lung_masks)
+        masks = overlap_masks(priors, overlap) if overlap else union_masks(priors)
+        if out.suffix == ".npz":
+            write_priors(priors, out)
+        else:
+            out.mkdir(parents=True, exist_ok=True)
+            write_official_masks(masks, out)
+    table = Table("finding", "images", "union covers" if not overlap else f"overlap of {overlap:g} covers")
+    for name, images in priors.images.items():
+        mask = masks.get(MASK_NAMES.get(name, ""))
+        table.add_row(name, f"{images:,}", "" if mask is None else f"{mask.mean():.0%}")
+    Console().print(table)
+    print(one_line(f"{out}: {'priors for --anatomy' if out.suffix == '.npz' else ', '.join(sorted(masks))}"))
+
+
+@app.command()
+def show(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The picture to write, .png.")],
+    image: Annotated[
+        Path | None,
+        typer.Argument(metavar="IMAGE", help="An X-ray to draw on.  [default: the average lungs]", show_default=False),
+    ] = None,
+    anatomy: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="default, patient, prior, union, a folder of official masks, or a .npz."
+        ),
+    ] = "default",
+) -> None:
+    """Draw the masks of all findings, sides and zones on one sheet.
+
+    `x2x masks show chest.png -o masks.png`
+    """
+    from instructx2x.anatomy.sheet import mask_sheet
+    from instructx2x.imaging import read, write_png
+
+    if out.suffix.lower() != ".png":
+        raise OutputError(f"{out}: the sheet is a picture; let the name end in .png")
+    display = None if image is None else read(image).display()
+    with stderr().status("Drawing masks"):
+        sheet, coverage, warnings = mask_sheet(display, anatomy)
+        write_png(sheet, out, text={"Anatomy": anatomy})
+    print(one_line(f"{out}: {len(coverage)} findings"))
+    shares = f"{min(coverage.values()):.0%} to {max(coverage.values()):.0%}"
+    print(
+        f"a mask opens {fmean(coverage.values()):.0%} of the image on average ({shares}, no side or zone named); the "
+        f"official masks open {OFFICIAL_COVERAGE}"
+    )
+    for warning in warnings:
+        print(one_line(f"warning: {warning}"))
