@@ -1,4 +1,4 @@
-"""DICOM: uncompressed single-frame CR and DX images, and the derived copy that carries an edit."""
+"""DICOM: single-frame projection radiographs, their display, and the derived copy that carries an edit."""
 
 from __future__ import annotations
 
@@ -14,11 +14,23 @@ from pydicom import uid
 from pydicom.filereader import read_dataset
 
 from ..errors import InputError
-from . import tables
-from .radiograph import Radiograph, check_size, count_values, label
+from . import cautions, stored, tables
+from .compressed import CODECS
+from .header import listed
+from .radiograph import Radiograph, count_values, label
 
 PREAMBLE = bytes(128) + b"DICM"
-MODALITIES = {"CR": uid.ComputedRadiographyImageStorage, "DX": uid.DigitalXRayImageStorageForPresentation}
+# What is read, and the SOP class of a file that names none. Scanned film comes as RG, SC or OT.
+MODALITIES = {
+    "CR": uid.ComputedRadiographyImageStorage,
+    "DX": uid.DigitalXRayImageStorageForPresentation,
+    "MG": uid.DigitalMammographyXRayImageStorageForPresentation,
+    "RG": uid.SecondaryCaptureImageStorage,
+    "SC": uid.SecondaryCaptureImageStorage,
+}
+# More than any radiograph's header needs; bounds the time and memory that a built one can cost.
+MAX_READS = 100_000
+MAX_ELEMENT = 1 << 20
 # What an edit makes untrue: thumbnails, statistics of the pixels, signatures over them.
 STALE = (
     "IconImageSequence",
@@ -31,6 +43,12 @@ STALE = (
 )
 
 
+UNCOMPRESSED = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
+PIXEL_DATA = 0x7FE00010
+# Binary values whose bytes a big-endian file swaps, and the size of their words.
+WORDS = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
+
+
 def looks_like_dicom(data: bytes) -> bool:
     """A preamble, or, for files without one, a first element of group 2 or 8."""
     return data[128:132] == b"DICM" or data[:2] in (b"\x02\x00", b"\x08\x00")
@@ -40,11 +58,14 @@ def read(data: bytes, path: Path | None) -> Radiograph:
     """Radiograph of a DICOM file's bytes.
 
     Raises:
-        InputError: anything but an uncompressed, single-frame, monochrome CR or DX image with a monotone
-            display. A damaged file can raise other exceptions as well; `reading.read` reports them.
+        InputError: anything but a single-frame, monochrome projection radiograph with a monotone display.
+            A damaged file can raise other exceptions as well; `reading.read` reports them.
     """
     dataset = _parse(data)
-    pixels = _pixels(dataset)
+    _check_modality(dataset)
+    _check_orientation(dataset)
+    warnings = cautions.of(dataset)
+    pixels, lossy = stored.values(dataset)
     bits = int(dataset.BitsStored)
     values = tables.storable(bits, signed=dataset.PixelRepresentation == 1)
     first = int(values[0])
@@ -57,9 +78,8 @@ def read(data: bytes, path: Path | None) -> Radiograph:
     table = _table(dataset, values, counts)
     if np.ptp(table[counts > 0]) == 0:
         raise InputError("no contrast: the VOI window shows every pixel alike; correct or remove it")
-    lossy = dataset.get("LossyImageCompression") == "01"
-    del dataset.PixelData
-    return Radiograph(pixels, table, first, bits, "dicom", lossy, dataset, path, padding)
+    lossy = lossy or dataset.get("LossyImageCompression") == "01"
+    return Radiograph(pixels, table, first, bits, "dicom", lossy, dataset, path, padding, warnings)
 
 
 def derived(radiograph: Radiograph, text: Mapping[str, str]) -> pydicom.Dataset:
@@ -81,7 +101,7 @@ def derived(radiograph: Radiograph, text: Mapping[str, str]) -> pydicom.Dataset:
     entropy = [*map(str, source), hashlib.sha256(radiograph.pixels.tobytes()).hexdigest(), story]
 
     if "SOPClassUID" not in dataset:
-        dataset.SOPClassUID = MODALITIES[dataset.Modality]
+        dataset.SOPClassUID = MODALITIES.get(dataset.Modality, uid.SecondaryCaptureImageStorage)
     if source[0]:
         reference = pydicom.Dataset()
         reference.ReferencedSOPClassUID = dataset.SOPClassUID
@@ -89,7 +109,7 @@ def derived(radiograph: Radiograph, text: Mapping[str, str]) -> pydicom.Dataset:
         dataset.SourceImageSequence = [reference]
     dataset.SOPInstanceUID = uid.generate_uid(entropy_srcs=["instance", *entropy])
     dataset.SeriesInstanceUID = uid.generate_uid(entropy_srcs=["series", *entropy])
-    dataset.ImageType = ["DERIVED", "SECONDARY", *_listed(dataset.get("ImageType"))[2:]]
+    dataset.ImageType = ["DERIVED", "SECONDARY", *listed(dataset.get("ImageType"))[2:]]
     dataset.SyntheticData = "YES"
     dataset.SeriesDescription = f"SYNTHETIC {dataset.get('SeriesDescription') or ''}".strip()[:64]
     # ASCII, because the source's character set may not hold what the user typed.
@@ -105,85 +125,78 @@ def derived(radiograph: Radiograph, text: Mapping[str, str]) -> pydicom.Dataset:
     return dataset
 
 
-def _listed(value) -> list:
-    """A DICOM value of any multiplicity as a list: nothing, one or several."""
-    if value is None or value == "":
-        return []
-    return list(value) if isinstance(value, (list, tuple, pydicom.multival.MultiValue)) else [value]
+class _Metered(BytesIO):
+    """A stream that refuses to be read in more pieces than a radiograph's header can have."""
+
+    pieces = 0
+
+    def read(self, size=-1):
+        self.pieces += 1
+        if self.pieces > MAX_READS:
+            raise InputError("the DICOM header has tens of thousands of elements, as no radiograph has")
+        return super().read(size)
 
 
 def _parse(data: bytes) -> pydicom.Dataset:
-    """The data set of an uncompressed file; its file meta always names the transfer syntax."""
+    """The data set in little endian; its file meta always names the transfer syntax that the file has."""
     if data[128:132] != b"DICM":
         data = PREAMBLE + data
     # The transfer syntax is judged first: a deflated data set could unpack to any size.
-    stream = BytesIO(data)
+    stream = _Metered(data)
     stream.seek(len(PREAMBLE))
     meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
     syntax = meta.get("TransferSyntaxUID")
-    if syntax is not None and syntax not in (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian):
+    if syntax is not None and syntax not in (*UNCOMPRESSED, *CODECS):
         name = label(uid.UID(str(syntax)).name)
         raise InputError(
-            f"transfer syntax {name} is not uncompressed little endian; convert it first, "
-            "for example with 'gdcmconv --raw IN OUT'"
+            f"transfer syntax {name} cannot be read; convert it first, for example with 'gdcmconv --raw IN OUT'"
         )
-    dataset = pydicom.dcmread(BytesIO(data), force=True)
+    dataset = pydicom.dcmread(_Metered(data), force=True)
+    for element in dataset.values():
+        if element.tag != PIXEL_DATA and len(getattr(element, "value", None) or b"") > MAX_ELEMENT:
+            if element.tag.group in (0x0008, 0x0018, 0x0020, 0x0028):
+                raise InputError(f"header element {element.tag} is longer than 1 MiB, as in no radiograph")
     if syntax is None:
         implicit, little = dataset.original_encoding
-        if not little:
-            raise InputError("big-endian DICOM; convert it to little endian first")
         syntax = uid.ImplicitVRLittleEndian if implicit else uid.ExplicitVRLittleEndian
-        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.file_meta.TransferSyntaxUID = syntax if little else uid.ExplicitVRBigEndian
+    if dataset.file_meta.TransferSyntaxUID == uid.ExplicitVRBigEndian:
+        meta = dataset.file_meta
+        dataset = _little_endian(dataset)
+        dataset.file_meta = meta
+        meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
     return dataset
 
 
-def _pixels(dataset: pydicom.Dataset) -> np.ndarray:
-    """Check that this is an image we can edit, and return its (H, W) stored values."""
+def _little_endian(dataset: pydicom.Dataset) -> pydicom.Dataset:
+    """The same elements, decoded from big endian; pydicom leaves the words of binary values as they were."""
+    converted = pydicom.Dataset()
+    for element in dataset:
+        if element.VR == "SQ":
+            items = [_little_endian(item) for item in element.value]
+            element = pydicom.DataElement(element.tag, "SQ", items)
+        elif element.VR in WORDS and isinstance(element.value, bytes):
+            size = WORDS[element.VR]
+            whole = len(element.value) // size * size
+            element.value = np.frombuffer(element.value[:whole], f"u{size}").byteswap().tobytes()
+        converted.add(element)
+    return converted
+
+
+def _check_modality(dataset: pydicom.Dataset) -> None:
+    """Refuse what is no projection radiograph: slices and ultrasound look nothing like one."""
     modality = dataset.get("Modality")
     if not modality:
-        raise InputError("the DICOM file names no Modality; only CR and DX are known to be radiographs")
-    if modality not in MODALITIES:
-        raise InputError(f"modality {str(modality)[:16]!r} is not a projection radiograph; use CR or DX")
-    if "PixelData" not in dataset:
-        raise InputError("the DICOM file holds no pixel data, or is cut short before it")
-    for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpretation"):
-        if dataset.get(keyword) in (None, ""):
-            raise InputError(f"the DICOM file names no {keyword}, so its pixels cannot be read")
-    if int(dataset.get("NumberOfFrames") or 1) != 1:
-        raise InputError(f"{int(dataset.NumberOfFrames)} frames in one file; save the one to edit by itself")
-    photometric = str(dataset.PhotometricInterpretation)
-    if photometric not in ("MONOCHROME1", "MONOCHROME2") or int(dataset.get("SamplesPerPixel") or 1) != 1:
-        raise InputError(f"colour DICOM ({photometric[:16]!r}); convert to MONOCHROME2 first")
-    height, width = int(dataset.Rows), int(dataset.Columns)
-    check_size(height, width)
-    allocated, bits = int(dataset.BitsAllocated), int(dataset.BitsStored)
-    signed = int(dataset.get("PixelRepresentation") or 0)
-    high = int(dataset.get("HighBit", bits - 1))
-    if allocated not in (8, 16) or not 8 <= bits <= allocated or high != bits - 1 or signed not in (0, 1):
-        raise InputError(f"{bits} bits stored of {allocated}, high bit {high}; only 8 to 16 bits can be used")
-    dataset.PixelRepresentation = signed
-    _check_orientation(dataset)
-
-    if dataset["PixelData"].is_undefined_length:
-        raise InputError("encapsulated pixel data, against the transfer syntax; rewrite the file first")
-    needed = height * width * allocated // 8
-    if len(dataset.PixelData) < needed:
-        raise InputError(f"pixel data cut short: {len(dataset.PixelData)} of {needed} bytes")
-    dtype = np.dtype(f"<{'i' if signed else 'u'}{allocated // 8}")
-    pixels = np.frombuffer(dataset.PixelData, dtype, count=height * width).reshape(height, width)
-    pixels = pixels.astype(dtype.newbyteorder("="))
-    unused = allocated - bits
-    if signed:
-        # The standard leaves the bits above the sign bit open; extend the sign over them.
-        return (pixels << unused) >> unused
-    if unused and pixels.max() >> bits:
-        raise InputError(f"pixel values beyond the {bits} bits stored; correct BitsStored or drop overlays")
-    return pixels
+        raise InputError("the DICOM file names no Modality; only CR, DX, MG and SC are known to be radiographs")
+    scanned = modality == "OT" and str(dataset.get("SOPClassUID")).startswith(uid.SecondaryCaptureImageStorage)
+    if modality not in MODALITIES and not scanned:
+        name = str(modality)[:16]
+        raise InputError(f"modality {name!r} is not a projection radiograph; use CR, DX, MG or SC")
 
 
 def _check_orientation(dataset: pydicom.Dataset) -> None:
     """Refuse a declared mirror or upside-down image: 'left' would edit the patient's right."""
-    directions = [str(part) for part in _listed(dataset.get("PatientOrientation"))]
+    directions = [str(part) for part in listed(dataset.get("PatientOrientation"))]
     if len(directions) == 2 and (directions[0].startswith("R") or directions[1].startswith("H")):
         raise InputError(
             "PatientOrientation says the image is mirrored or upside down; store it with the patient's left "
@@ -215,7 +228,7 @@ def _lut(item: pydicom.Dataset, values: np.ndarray) -> tuple[np.ndarray, int]:
     if isinstance(data, bytes):
         entries = np.frombuffer(data, "<u2" if len(data) >= 2 * size else np.uint8)[:size].astype(np.int64)
     else:
-        entries = np.asarray(_listed(data), dtype=np.int64)[:size] & 0xFFFF
+        entries = np.asarray(listed(data), dtype=np.int64)[:size] & 0xFFFF
     if len(entries) < size:
         raise InputError(f"a lookup table is cut short: {len(entries)} of {size} entries")
     # A table that needs more bits than it declares is believed.
@@ -255,5 +268,5 @@ def _table(dataset: pydicom.Dataset, values: np.ndarray, counts: np.ndarray) -> 
 
 def _number(dataset: pydicom.Dataset, keyword: str) -> float | None:
     """The first value of a numeric element, or None where it is absent or empty."""
-    listed = _listed(dataset.get(keyword))
-    return float(listed[0]) if listed else None
+    numbers = listed(dataset.get(keyword))
+    return float(numbers[0]) if numbers else None

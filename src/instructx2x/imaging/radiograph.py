@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,9 +34,21 @@ def label(path: str | os.PathLike) -> str:
     return str(path) if str(path).isprintable() else repr(str(path))
 
 
+def bands(shape: tuple[int, int]) -> Iterator[slice]:
+    """Rows of an (H, W) image in slices of about four megapixels.
+
+    Looking values up takes 8 bytes a pixel; slice by slice, that does not add up for 100 megapixels.
+    """
+    rows = max(1, (1 << 22) // shape[1])
+    return (slice(start, start + rows) for start in range(0, shape[0], rows))
+
+
 def count_values(pixels: np.ndarray, first: int, size: int) -> np.ndarray:
-    """How many pixels hold each of the stored values first .. first + size - 1: (size,) int64."""
-    return np.bincount(pixels.ravel().astype(np.intp) - first, minlength=size)
+    """How many of the (H, W) pixels hold each stored value first .. first + size - 1: (size,) int64."""
+    counts = np.zeros(size, dtype=np.int64)
+    for rows in bands(pixels.shape):
+        counts += np.bincount(pixels[rows].ravel().astype(np.intp) - first, minlength=size)
+    return counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +69,7 @@ class Radiograph:
         path: the source file, if there is one.
         padding: lowest and highest stored value that mark padding (DICOM), both inclusive: displayed black
             whatever the table says, never edited, and never the result of an edit.
+        warnings: what the source's header says against editing it, one line each.
     """
 
     pixels: np.ndarray
@@ -67,6 +81,7 @@ class Radiograph:
     dataset: pydicom.Dataset | None = None
     path: Path | None = None
     padding: tuple[int, int] | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def inverted(self) -> bool:
@@ -85,7 +100,10 @@ class Radiograph:
     def display(self) -> np.ndarray:
         """Brightness of every pixel: (H, W) float32 in [0, 1], padding 0."""
         shown = np.where(self._is_padding(), 0, self.table).astype(np.float32)
-        return np.take(shown, self._entries(self.pixels))
+        display = np.empty(self.pixels.shape, dtype=np.float32)
+        for rows in bands(display.shape):
+            np.take(shown, self._entries(self.pixels[rows]), out=display[rows])
+        return display
 
     def with_display(self, display: np.ndarray, where: np.ndarray) -> Radiograph:
         """The same radiograph with the brightness `display` inside `where`.
@@ -113,15 +131,17 @@ class Radiograph:
         lowest, highest = entries[start], entries[start + length - 1]
         middles = (levels[1:].astype(np.float64) + levels[:-1]) / 2
 
-        if padding.any():
-            where = where & ~padding[self._entries(self.pixels)]
-        wanted = np.asarray(display[where], dtype=np.float32)
-        if not np.isfinite(wanted).all():
-            raise ValueError("display holds values that are not finite")
-        nearest = np.searchsorted(middles, wanted)
-        entry = np.clip(self._entries(self.pixels[where]), lowest[nearest], highest[nearest])
         pixels = self.pixels.copy()
-        pixels[where] = (entry + self.first).astype(pixels.dtype)
+        for rows in bands(pixels.shape):
+            present, here = self._entries(self.pixels[rows]), where[rows]
+            if padding.any():
+                here = here & ~padding[present]
+            wanted = np.asarray(display[rows][here], dtype=np.float32)
+            if not np.isfinite(wanted).all():
+                raise ValueError("display holds values that are not finite")
+            nearest = np.searchsorted(middles, wanted)
+            entry = np.clip(present[here], lowest[nearest], highest[nearest])
+            pixels[rows][here] = (entry + self.first).astype(pixels.dtype)
         return replace(self, pixels=pixels)
 
 

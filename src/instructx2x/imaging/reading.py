@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugi
 
 from ..errors import InputError
 from . import dicom
-from .radiograph import Radiograph, check_size, from_file_values, label
+from .radiograph import Radiograph, bands, check_size, from_file_values, label
 
 MAX_BYTES = 1 << 30
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
@@ -27,7 +27,7 @@ TiffImagePlugin.OPEN_INFO.setdefault((TiffImagePlugin.MM, 0, (1,), 1, (16,), ())
 
 
 def read(path: str | os.PathLike) -> Radiograph:
-    """Read a PNG (8 or 16 bit), TIFF (8 or 16 bit), JPEG, or uncompressed CR or DX DICOM file.
+    """Read a PNG (8 or 16 bit), TIFF (8 or 16 bit), JPEG, or DICOM file (CR, DX, MG, SC).
 
     The content decides about the format, not the name. Gray stored as colour (R = G = B) is accepted as 8-bit
     gray. An orientation tag of PNG, TIFF or JPEG is applied, as every viewer does.
@@ -102,7 +102,8 @@ def _decode(data: bytes, path: Path) -> Radiograph:
         return _png(data, path)
     if data.startswith(JPEG):
         return _jpeg(data, path)
-    if data.startswith(TIFF):
+    # A DICOM preamble may hold the header of a TIFF, for readers of both.
+    if data.startswith(TIFF) and data[128:132] != b"DICM":
         return _tiff(data, path)
     if dicom.looks_like_dicom(data):
         return dicom.read(data, path)
@@ -178,15 +179,19 @@ def _tiff(data: bytes, path: Path) -> Radiograph:
 
 def _gray(image: Image.Image, dtype: np.dtype) -> np.ndarray:
     """The (H, W) stored values of a loaded picture, upright; colour only if it is gray in truth."""
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "L" or image.mode.startswith("I"):
         # Pillow holds 16-bit values in the file's byte order, or widened to 32 bits.
-        return np.asarray(image).astype(dtype)
+        return np.array(image).astype(dtype, copy=False)
     if image.mode not in ("LA", "P", "PA", "RGB", "RGBA"):
         raise InputError(f"colour image ({image.mode}); convert to grayscale first")
-    red, green, blue, alpha = (np.asarray(channel) for channel in image.convert("RGBA").split())
-    if not ((red == green).all() and (red == blue).all()):
-        raise InputError("colour image; convert to grayscale first")
-    if not (alpha == 255).all():
-        raise InputError("transparent pixels have no brightness; flatten the image first")
-    return red.astype(dtype)
+    gray = np.empty((image.height, image.width), dtype)
+    for rows in bands(gray.shape):
+        stop = min(rows.stop, image.height)
+        colours = np.asarray(image.crop((0, rows.start, image.width, stop)).convert("RGBA"))
+        if (colours[..., :1] != colours[..., 1:3]).any():
+            raise InputError("colour image; convert to grayscale first")
+        if (colours[..., 3] != 255).any():
+            raise InputError("transparent pixels have no brightness; flatten the image first")
+        gray[rows] = colours[..., 0]
+    return gray
