@@ -11,6 +11,9 @@ from scipy import ndimage
 from instructx2x import NOTICE
 from instructx2x.imaging.geometry import resize
 
+# Height of a title above panels and of the notice below, and the black between panels, in pixels.
+TITLE, GAP = 24, 8
+
 # Longest side of a picture, in pixels. The full resolution is in the maps and the edited file.
 OVERLAY_SIDE, PANEL_SIDE = 2048, 640
 
@@ -124,13 +127,19 @@ def _sheet(panels: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
     """Titled panels of one size in a row, over the notice that the picture is synthetic."""
     height, width = panels[0][1].shape[:2]
     # The titles need some room even where the image is narrow.
-    font, title, gap = ImageFont.load_default(14), 24, 8
-    column = max(width, 240)
-    sheet = Image.new("RGB", (len(panels) * (column + gap) + gap, height + 2 * title + gap))
+    font, column = ImageFont.load_default(14), max(width, 240)
+    sheet = Image.new("RGB", (len(panels) * (column + GAP) + GAP, height + 2 * TITLE + GAP))
     draw = ImageDraw.Draw(sheet)
     for number, (name, panel) in enumerate(panels):
-        left = gap + number * (column + gap)
+        left = GAP + number * (column + GAP)
         draw.text((left, 4), name, fill="white", font=font)
-        sheet.paste(Image.fromarray(panel), (left + (column - width) // 2, title))
-    draw.text((gap, height + title + 8), NOTICE, fill=(255, 190, 60), font=font)
+        sheet.paste(Image.fromarray(panel), (left + (column - width) // 2, TITLE))
+    draw.text((GAP, height + TITLE + 8), NOTICE, fill=(255, 190, 60), font=font)
     return np.asarray(sheet)
+
+
+def panels(sheet: np.ndarray) -> list[np.ndarray]:
+    """Take `comparison` or `seeds` apart: (rows, columns, 3) -> its four panels, without titles, (h, w, 3) each."""
+    column = (sheet.shape[1] - GAP) // 4 - GAP
+    rows = slice(TITLE, sheet.shape[0] - TITLE - GAP)
+    return [sheet[rows, left : left + column] for left in range(GAP, 4 * (column + GAP), column + GAP)]

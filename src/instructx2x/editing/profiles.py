@@ -40,8 +40,8 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("default", False, "dpm++", 25, 4, (0.7, 0.8, 0.9), "default"),
-        Profile("fast", False, "dpm++", 10, 2, (0.8,), "default"),
+        Profile("default", False, "dpm++", 18, 4, (0.7, 0.8, 0.9), "default"),
+        Profile("fast", False, "dpm++", 12, 2, (0.8,), "default"),
         Profile("official", True, "ddim", 100, 1, (0.8,), "union"),
     )
 }

@@ -1,0 +1,119 @@
+"""The rows of a batch: which image, which instruction, which seed, and the name of the result's folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from instructx2x.errors import InputError
+
+# Names that a batch uses itself, beside the results' folders.
+RESERVED = ("manifest.jsonl", "seconds.jsonl", "sheet.png")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
+MAX_TABLE_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One edit of a batch.
+
+    Attributes:
+        number: its place, from 1.
+        image: as the table names it.
+        path: the image file.
+        instruction: as typed.
+        seed: of its noise; None where the table holds no number.
+        folder: name of the result's folder, different for every row.
+    """
+
+    number: int
+    image: str
+    path: Path
+    instruction: str
+    seed: int | None
+    folder: str
+
+
+def table_rows(table: Path, instruction: str | None = None, seed: int = 0) -> list[Row]:
+    """Read a CSV file with the columns image, instruction and, if wanted, seed; others are passed over.
+
+    Args:
+        table: the file, UTF-8. Image paths in it are relative to its folder.
+        instruction, seed: of rows that name none.
+
+    Raises:
+        InputError: the table cannot be read, lacks a column, or is empty.
+    """
+    try:
+        if table.stat().st_size > MAX_TABLE_BYTES:
+            raise InputError(f"{table} is larger than {MAX_TABLE_BYTES // 1_000_000} MB: split it")
+        lines = [
+            line for line in csv.reader(io.StringIO(table.read_text("utf-8-sig"), newline=""), strict=True) if line
+        ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{table} cannot be read as a CSV file in UTF-8: {reason}") from error
+    names = [name.strip().lower() for name in lines[0]] if lines else []
+    wanted = ["image"] if instruction is not None else ["image", "instruction"]
+    missing = [name for name in wanted if name not in names]
+    if missing or any(names.count(name) > 1 for name in ("image", "instruction", "seed")):
+        raise InputError(f"{table} needs one column image and one column instruction in its first line, not: {names}")
+    if len(lines) == 1:
+        raise InputError(f"{table} has no rows below its first line")
+    asked = []
+    for line in lines[1:]:
+        cells = {name: cell.strip() for name, cell in zip(names, line, strict=False)}
+        asked.append((cells.get("image", ""), cells.get("instruction") or instruction or "", cells.get("seed", "")))
+    return _named((image, table.parent / image, text, _seed(number, seed)) for image, text, number in asked)
+
+
+def folder_rows(folder: Path, instruction: str, seed: int = 0) -> list[Row]:
+    """One row for every image in a folder, by its name, the same instruction and seed for all.
+
+    An image is a file with an ending of `IMAGE_SUFFIXES`, or without one, as DICOM files often are.
+
+    Raises:
+        InputError: the folder cannot be read, or holds no image.
+    """
+    try:
+        files = sorted(path for path in folder.iterdir() if path.is_file() and _may_be_image(path))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror or error}") from error
+    if not files:
+        raise InputError(f"{folder} holds no image: no file ends with {', '.join(IMAGE_SUFFIXES)}")
+    return _named((path.name, path, instruction, seed) for path in files)
+
+
+def _may_be_image(path: Path) -> bool:
+    # The numbers of a DICOM identifier look like an ending.
+    suffix = path.suffix.lower()
+    return not path.name.startswith(".") and (suffix in IMAGE_SUFFIXES or suffix[1:].isdigit() or not suffix)
+
+
+def _seed(cell: str, otherwise: int) -> int | None:
+    if not cell:
+        return otherwise
+    return int(cell) if cell.isascii() and cell.isdigit() and len(cell) < 20 else None
+
+
+def _named(asked: Iterable[tuple[str, Path, str, int | None]]) -> list[Row]:
+    """Give every row a folder of its own, by its image's name: chest, chest-2, ...
+
+    A name depends on the rows before alone, so that rows may be added at a table's end. Names that differ in case
+    alone count as one, because many file systems take them for one.
+    """
+    rows, taken, copies = [], set(RESERVED), defaultdict(int)
+    for number, (image, path, instruction, seed) in enumerate(asked, start=1):
+        stem = path.stem if path.stem not in ("", ".", "..") else "image"
+        name = stem
+        while name.casefold() in taken:
+            # Counted on from the last copy, so that thousands of rows of one image stay quick.
+            copies[stem] = max(copies[stem], 1) + 1
+            name = f"{stem}-{copies[stem]}"
+        taken.add(name.casefold())
+        rows.append(Row(number, image, path, instruction, seed, name))
+    return rows

@@ -1,0 +1,236 @@
+"""Batches: the same bytes as one by one, whatever fails, stops or is there already."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from instructx2x.editing import Editor, batch
+from instructx2x.editing.rows import table_rows
+from instructx2x.errors import InputError, OutputError
+
+ADD = "Add the finding of left pleural effusion."
+REMOVE = "Remove the finding of edema."
+QUICK = {"anatomy": "prior", "steps": 2}
+TABLE = f"image,instruction,seed\na.png,{ADD},1\nb.png,{REMOVE},2\na.png,{REMOVE},3\nc.png,{ADD},\n"
+
+
+@pytest.fixture(scope="session")
+def editor(tiny_model):
+    return Editor.from_pretrained(tiny_model, device="cpu")
+
+
+@pytest.fixture
+def table(tmp_path, make_chest):
+    """table(text) -> its rows, of three images beside it."""
+    for number, name in enumerate(("a", "b", "c")):
+        Image.fromarray(make_chest(96 + number, 80, seed=number)).save(tmp_path / f"{name}.png")
+
+    def rows(text=TABLE):
+        (tmp_path / "rows.csv").write_text(text)
+        return table_rows(tmp_path / "rows.csv")
+
+    return rows
+
+
+def bytes_in(folder):
+    """Every file's bytes but the seconds', which no two runs share."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "seconds.jsonl"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_batch_writes_what_single_edits_write(editor, table, tmp_path):
+    entries = batch.run_batch(editor, table(), tmp_path / "many", **QUICK)
+    assert [entry["folder"] for entry in entries] == ["a", "b", "a-2", "c"]
+    for entry in entries:
+        single = editor.open(tmp_path / entry["image"]).edit(entry["instruction"], seed=entry["seed"], **QUICK)
+        one, many = single.save(tmp_path / "one", name=entry["folder"]), tmp_path / "many" / entry["folder"]
+        assert {path.name for path in one.iterdir()} == {path.name for path in many.iterdir()}
+        for path in one.iterdir():
+            if path.name != "report.json":
+                assert path.read_bytes() == (many / path.name).read_bytes(), path
+        reports = [json.loads((folder / "report.json").read_text()) for folder in (one, many)]
+        assert reports[0].pop("seconds") and reports[1].pop("batch")["image"] == entry["image"]
+        assert reports[0] == reports[1]
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_the_number_of_neighbours_does_not_matter(editor, table, tmp_path, size):
+    """Guarantee 2, for `edit_batch` and for `run_batch`."""
+    table()
+    study = editor.open(tmp_path / "a.png")
+    alone = study.edit(ADD, seed=5, **QUICK)
+    items = [(editor.open(tmp_path / "b.png"), REMOVE, seed) for seed in range(size - 1)]
+    among = editor.edit_batch([*items, (study, ADD, 5)], **QUICK)[-1]
+    np.testing.assert_array_equal(among.image.pixels, alone.image.pixels)
+    assert among.latents.equal(alone.latents)
+    rows = table("image,instruction,seed\n" + f"b.png,{REMOVE},0\n" * (size - 1) + f"a.png,{ADD},5\n")
+    batch.run_batch(editor, rows, tmp_path / "out", **QUICK)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out/a/edited.png")), alone.image.pixels)
+
+
+def test_the_manifest_has_a_line_a_row_in_order(editor, table, tmp_path):
+    told = []
+    entries = batch.run_batch(editor, table(), tmp_path / "out", on_row=lambda *counts: told.append(counts), **QUICK)
+    assert lines_of(tmp_path / "out/manifest.jsonl") == entries
+    assert [entry["row"] for entry in entries] == [1, 2, 3, 4] and {entry["status"] for entry in entries} == {"done"}
+    assert [entry["seed"] for entry in entries] == [1, 2, 3, 0]
+    with np.load(tmp_path / "out/a/maps.npz") as maps:
+        assert entries[0]["mask_fraction"] == maps["mask"].mean()
+    assert told == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+    seconds = lines_of(tmp_path / "out/seconds.jsonl")
+    assert [line["folder"] for line in seconds] == ["a", "b", "a-2", "c"]
+    assert {"encoding", "relevance", "sampling", "compositing", "saving"} <= set(seconds[0]["seconds"])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("a", "b", "a-2", "c"),
+        *("manifest.jsonl", "seconds.jsonl", "sheet.png"),
+    }
+
+
+def test_a_row_that_fails_fails_no_other(editor, table, tmp_path):
+    good = batch.run_batch(editor, table(), tmp_path / "good", **QUICK)
+    (tmp_path / "bad.png").write_text("Dear doctor")
+    bad = f"bad.png,{ADD},1\nnowhere.png,{ADD},1\n,{ADD},1\na.png,Paint it,1\na.png,,1\na.png,{ADD},x\n\x00,{ADD},1\n"
+    entries = batch.run_batch(editor, table(TABLE + bad), tmp_path / "out", **QUICK)
+    assert entries[:4] == good
+    for entry, word in zip(
+        entries[4:], ("not a PNG", "no such file", "not a file", "understood", "empty", "seed", "no such"), strict=True
+    ):
+        assert entry["status"] == "failed" and word in entry["reason"] and "\n" not in entry["reason"]
+    kept, all_of_it = bytes_in(tmp_path / "good"), bytes_in(tmp_path / "out")
+    for name in kept.keys() - {"manifest.jsonl", "sheet.png"}:
+        assert all_of_it.pop(name) == kept[name]
+    assert set(all_of_it) == {"manifest.jsonl", "sheet.png"}, "a failed row leaves nothing"
+
+
+def test_a_defect_in_one_row_is_called_one_and_the_rest_goes_on(editor, table, tmp_path, monkeypatch):
+    saving = batch.Result.save
+
+    def save(result, out, **options):
+        if options["name"] == "b":
+            raise ZeroDivisionError("by chance\nof all things")
+        return saving(result, out, **options)
+
+    monkeypatch.setattr(batch.Result, "save", save)
+    entries = batch.run_batch(editor, table(), tmp_path / "out", **QUICK)
+    assert [entry["status"] for entry in entries] == ["done", "failed", "done", "done"]
+    assert entries[1]["reason"] == "ZeroDivisionError: by chance of all things - a defect of this program"
+
+
+def test_what_is_done_is_not_done_again(editor, table, tmp_path, monkeypatch):
+    batch.run_batch(editor, table(), tmp_path / "out", **QUICK)
+    before = bytes_in(tmp_path / "out")
+    monkeypatch.setattr(batch.Study, "edit", lambda *args, **options: pytest.fail("this row was done"))
+    batch.run_batch(editor, table(), tmp_path / "out", **QUICK)
+    assert bytes_in(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("change", ["image", "instruction", "seed", "settings"])
+def test_another_result_is_only_replaced_when_asked(editor, table, tmp_path, make_chest, change):
+    batch.run_batch(editor, table(), tmp_path / "out", **QUICK)
+    before, text, options = bytes_in(tmp_path / "out"), TABLE, dict(QUICK)
+    if change == "image":
+        Image.fromarray(make_chest(90, 80, seed=9)).save(tmp_path / "a.png")
+    elif change == "settings":
+        options["steps"] = 3
+    else:
+        text = (
+            TABLE.replace(f"a.png,{ADD}", f"a.png,{REMOVE}") if change == "instruction" else TABLE.replace(",1", ",9")
+        )
+    entries = batch.run_batch(editor, table(text), tmp_path / "out", **options)
+    assert entries[0]["status"] == "failed" and "there already" in entries[0]["reason"]
+    after = bytes_in(tmp_path / "out")
+    assert all(after[name] == before[name] for name in before if "/" in name)
+    entries = batch.run_batch(editor, table(text), tmp_path / "out", overwrite=True, **options)
+    assert {entry["status"] for entry in entries} == {"done"}
+    batch.run_batch(editor, table(text), tmp_path / "fresh", **options)
+    assert bytes_in(tmp_path / "out") == bytes_in(tmp_path / "fresh")
+
+
+RUN = """
+import sys
+from pathlib import Path
+from instructx2x.editing import Editor
+from instructx2x.editing.batch import run_batch
+from instructx2x.editing.rows import table_rows
+model, table, out = sys.argv[1:]
+run_batch(Editor.from_pretrained(model), table_rows(Path(table)), out, anatomy="prior", steps=2)
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(editor, table, tmp_path, tiny_model):
+    """Guarantee 6: kill -9."""
+    text = "image,instruction,seed\n" + "".join(f"{'abc'[n % 3]}.png,{ADD},{n}\n" for n in range(8))
+    batch.run_batch(editor, table(text), tmp_path / "whole", **QUICK)
+    out = tmp_path / "out"
+    process = subprocess.Popen([sys.executable, "-c", RUN, tiny_model, tmp_path / "rows.csv", out])
+    manifest, until = out / "manifest.jsonl", time.monotonic() + 120
+    while not (manifest.exists() and manifest.read_bytes().count(b"\n") >= 2):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert not (out / "sheet.png").exists(), "it was killed too late to tell anything"
+    # As if the kill had come while something was being written.
+    (out / f".{'0' * 32}.partial").mkdir()
+    (out / f".{'0' * 32}.partial/edited.png").write_text("half")
+    (out / f".{'0' * 16}.jsonl").write_text("half")
+    entries = batch.run_batch(editor, table(text), out, **QUICK)
+    assert {entry["status"] for entry in entries} == {"done"}
+    assert bytes_in(out) == bytes_in(tmp_path / "whole")
+
+
+def test_an_interrupt_ends_the_run_and_keeps_what_is_done(editor, table, tmp_path):
+    def stop(done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        batch.run_batch(editor, table(), tmp_path / "out", on_row=stop, **QUICK)
+    assert [line["status"] for line in lines_of(tmp_path / "out/manifest.jsonl")][:2] == ["done", "done"]
+    batch.run_batch(editor, table(), tmp_path / "out", **QUICK)
+    batch.run_batch(editor, table(), tmp_path / "whole", **QUICK)
+    assert bytes_in(tmp_path / "out") == bytes_in(tmp_path / "whole")
+
+
+def test_folders_that_are_not_a_batchs(editor, table, tmp_path):
+    rows = table()
+    (tmp_path / "file").write_text("mine")
+    for name in ("manifest.jsonl", "sheet.png", "seconds.jsonl"):
+        (tmp_path / name.split(".")[0]).mkdir()
+        (tmp_path / name.split(".")[0] / name).write_text("mine")
+    for out in ("file", "file/below", "manifest", "sheet", "seconds"):
+        with pytest.raises(OutputError):
+            batch.run_batch(editor, rows, tmp_path / out, **QUICK)
+    (tmp_path / "out/a").mkdir(parents=True)
+    (tmp_path / "out/a/letter.txt").write_text("mine")
+    for overwrite in (False, True):
+        entries = batch.run_batch(editor, rows, tmp_path / "out", overwrite=overwrite, **QUICK)
+        assert [entry["status"] for entry in entries] == ["failed", "done", "done", "done"]
+        assert (tmp_path / "out/a/letter.txt").read_text() == "mine"
+
+
+def test_samples_in_a_batch(editor, table, tmp_path):
+    rows = table(f"image,instruction\na.png,{ADD}\n")
+    (entry,) = batch.run_batch(editor, rows, tmp_path / "out", samples=2, **QUICK)
+    assert entry["status"] == "done" and (tmp_path / "out/a/edited_mean.png").is_file()
+
+
+def test_wrong_options_fail_every_row(editor, table, tmp_path):
+    entries = batch.run_batch(editor, table(), tmp_path / "out", steps=0)
+    assert all("steps" in entry["reason"] for entry in entries)
+    assert (tmp_path / "out/sheet.png").is_file()
+
+
+def test_no_rows(editor, tmp_path):
+    with pytest.raises(InputError):
+        table_rows(tmp_path / "nowhere.csv")
+    assert batch.run_batch(editor, [], tmp_path / "out") == []
