@@ -26,7 +26,7 @@ import polars as pl
 
 from instructx2x import __version__
 from instructx2x.dataset.card import card
-from instructx2x.dataset.images import Preparation, prepare_images, sweep
+from instructx2x.dataset.images import TEMPORARY, Preparation, prepare_images, sweep
 from instructx2x.dataset.rejects import Reason
 from instructx2x.dataset.splits import SPLITS
 from instructx2x.dataset.table import REJECTS, to_table
@@ -85,19 +85,21 @@ def claim(out: Path, settings: Mapping[str, Any]) -> None:
     text = json.dumps(settings, indent=2) + "\n"
     path = out / "settings.json"
     if path.is_file():
-        if path.read_text(encoding="utf-8") != text:
+        if path.read_bytes() != text.encode():
             raise OutputError(f"{out} holds a dataset built with other files or settings: choose another folder")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    # A run that was killed at once leaves an empty folder, or one with the beginning of its settings.
+    elif out.exists() and not (out.is_dir() and all(TEMPORARY.fullmatch(entry.name) for entry in out.iterdir())):
         raise OutputError(f"{out} is in use for something else: name a new folder for the dataset")
     try:
-        (out / "data").mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, lambda file: file.write_bytes(text.encode()))
+        (out / "data").mkdir(exist_ok=True)
+        # A folder with nothing but a report is a finished one; until then there is none.
+        (out / "report.json").unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{out} cannot be written to ({error.strerror}): choose another folder") from error
     for folder in (out, out / "data"):
         sweep(folder)
-    # A folder with nothing but a report is a finished one; until then there is none.
-    (out / "report.json").unlink(missing_ok=True)
-    atomic_write(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -124,14 +126,14 @@ def finish(collected: Collected, out: Path, images: Images) -> dict[str, Any]:
     rejected.sort(key=lambda row: row["row"])
     table = to_table(accepted)
     rejects = pl.DataFrame(rejected, schema=REJECTS, orient="row")
-    for split in SPLITS:
-        part = table.filter(pl.col("split") == split)
+    parts = {split: table.filter(pl.col("split") == split) for split in SPLITS}
+    for split, part in parts.items():
         atomic_write(out / "data" / f"{split}.parquet", part.write_parquet)
     atomic_write(out / "rejects.parquet", rejects.write_parquet)
     test_images = "".join(f"{dicom}\n" for dicom in sorted(collected.test_images))
     atomic_write(out / "test_images.txt", lambda file: file.write_text(test_images, encoding="utf-8"))
     if images.layout == "official":
-        atomic_write(out / "instructions.csv", official_table(table).write_csv)
+        atomic_write(out / "instructions.csv", official_table(pl.concat(parts.values())).write_csv)
     report = _report(collected, table, rejects, {row["row"] for row in accepted})
     atomic_write(out / "README.md", lambda file: file.write_text(card(report), encoding="utf-8"))
     text = json.dumps(report, indent=2) + "\n"
