@@ -48,7 +48,9 @@ def card(report: Mapping[str, Any]) -> str:
         if images["register"]
         else "The images are not aligned with each other."
     )
-    files = "\n".join(f"      - split: {_HUB_SPLITS[split]}\n        path: data/{split}.parquet" for split in SPLITS)
+    # Hugging Face's loader takes no split without rows.
+    filled = [split for split in SPLITS if report["splits"][split]["instructions"]]
+    files = "\n".join(f"      - split: {_HUB_SPLITS[split]}\n        path: data/{split}.parquet" for split in filled)
     rules = {**report["settings"]["rules"], "split": report["settings"].get("split", "the source's, by patient")}
     rules["one image a study"] = report["settings"].get("image_rule", "the source's")
     rules["images"] = (
