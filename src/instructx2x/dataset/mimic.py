@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
+from instructx2x.dataset.records import check_records
 from instructx2x.errors import InputError
 
 QUESTION_COLUMNS = ("study_id", "subject_id", "ref_id", "question_type", "question", "answer")
@@ -84,7 +85,7 @@ IMAGE_RULE = (
 
 
 def find_sources(diff_vqa: Path, mimic_cxr_jpg: Path, *, images: bool = True) -> Sources:
-    """Find every file and check its columns, before any work.
+    """Find every file and check its columns or first record, before any work.
 
     Args:
         diff_vqa: folder of Medical-Diff-VQA.
@@ -109,6 +110,7 @@ def find_sources(diff_vqa: Path, mimic_cxr_jpg: Path, *, images: bool = True) ->
         names = ", ".join(missing)
         raise InputError(f"not found: {names} (.csv or .csv.gz): give the folders as PhysioNet serves them")
     sources = Sources(**found, images=files)
+    check_records(sources.records)
     read_columns(sources.questions, QUESTION_COLUMNS, rows=0)
     read_columns(sources.metadata, METADATA_COLUMNS, rows=0)
     read_columns(sources.splits, SPLIT_COLUMNS, rows=0)

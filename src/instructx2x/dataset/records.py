@@ -9,6 +9,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -98,14 +99,24 @@ def read_records(path: Path, wanted: Collection[str]) -> dict[str, Record]:
         InputError: the file is not a JSON list of records.
     """
     records = {}
-    try:
+    with _refused(path):
         for entry in _entries(path):
             study = str(entry["study_id"]).removeprefix("s")
             if study in wanted:
                 records[study] = _record(entry)
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path} is not the list of records of MIMIC-Diff-VQA, or damaged: get it again") from error
     return records
+
+
+def check_records(path: Path) -> None:
+    """Look at the first record alone, at no cost.
+
+    Raises:
+        InputError: as `read_records`.
+    """
+    with _refused(path):
+        for entry in _entries(path):
+            _record(entry)
+            break
 
 
 def difference(main: Record, reference: Record) -> Answer:
@@ -167,6 +178,14 @@ def places(instance: Instance, finding: str) -> list[tuple[str | None, str | Non
     if not kind.has_zone or (len(sides) > 1 and len(zones) > 1):
         zones = []
     return [(side, zone) for zone in zones or [None]]
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path} is not the list of records of MIMIC-Diff-VQA, or damaged: get it again") from error
 
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:
