@@ -26,7 +26,7 @@ PAIR_COLUMNS = (
     *("past_id", "current_id", "patient_id", "adjacent", "past_followup", "current_followup", "days"),
     *("past_view", "current_view", "past_findings", "current_findings", "split"),
 )
-METADATA_COLUMNS = ("id", "file", "qc")
+METADATA_COLUMNS = ("id", "patient_id", "file", "qc")
 SPLIT_NAMES = {"train": "train", "val": "validate", "test": "test"}
 
 LABELS = {
@@ -76,7 +76,8 @@ def build_open(data: Path, out: Path, *, rules: Rules, images: Images) -> dict[s
         "images": asdict(images),
     }
     claim(out, settings)
-    usable = dict(metadata.filter(pl.col("qc") == "ok").select("id", "file").iter_rows())
+    usable = dict(metadata.filter(pl.col("qc") == "ok").select("id", "file").drop_nulls().iter_rows())
+    tested = metadata.join(pairs.filter(pl.col("split") == "test"), on="patient_id", how="semi")
     accepted, rejected = [], []
     for number, row in enumerate(pairs.iter_rows(named=True)):
         said = f"{row['past_findings'] or 'not known'} -> {row['current_findings'] or 'not known'}"
@@ -97,7 +98,7 @@ def build_open(data: Path, out: Path, *, rules: Rules, images: Images) -> dict[s
         accepted=accepted,
         rejected=rejected,
         files={name: data / file for name, file in usable.items()},
-        test_images=[],
+        test_images=tested["id"].drop_nulls(),
         facts={"rows": len(pairs), "difference_rows": len(pairs)},
     )
     return finish(collected, out, images)
