@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 from PIL import PngImagePlugin
 
-from instructx2x.dataset.images import progress, usable_processors
+from instructx2x.dataset.images import progress, text_entries, usable_processors
 from instructx2x.dataset.output import official_table
 from instructx2x.dataset.splits import SPLITS
 from instructx2x.dataset.table import ORDER, edits_from_rows, load_dataset
@@ -35,18 +35,21 @@ def check_dataset(folder: Path) -> list[str]:
     """
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        images = report["settings"]["images"]
+        layout, size = images["layout"], images["preparation"] and images["preparation"]["size"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} holds no finished dataset: run x2x dataset build again, it goes on") from error
-    table = load_dataset(folder)
-    problems = [*_counts(folder, table, report), *_rows(table), *_instructions(table), *_patients(folder, table)]
-    if report["settings"]["images"]["layout"] == "official":
+    parts = {split: load_dataset(folder, split) for split in SPLITS}
+    table = pl.concat(parts.values())
+    problems = [*_counts(folder, parts, report), *_rows(parts), *_instructions(table), *_patients(folder, table)]
+    if layout == "official":
         problems += _official(folder, table)
-    if report["settings"]["images"]["preparation"]:
-        problems += _images(folder, table, report["settings"]["images"]["preparation"]["size"])
+    if size:
+        problems += _images(folder, table, size)
     return problems
 
 
-def _counts(folder: Path, table: pl.DataFrame, report: dict[str, Any]) -> Iterator[str]:
+def _counts(folder: Path, parts: Mapping[str, pl.DataFrame], report: dict[str, Any]) -> Iterator[str]:
     try:
         rejected = dict(pl.read_parquet(folder / "rejects.parquet")["reason"].value_counts().iter_rows())
     except (OSError, pl.exceptions.PolarsError):
@@ -56,25 +59,26 @@ def _counts(folder: Path, table: pl.DataFrame, report: dict[str, Any]) -> Iterat
         yield "rejects.parquet holds other counts than report.json"
     if report["rows_kept"] + sum(rejected.values()) != report["difference_rows"]:
         yield "report.json: the rows kept and left out do not add up to the rows of the source"
-    for split, part in table.group_by("split"):
-        if len(part) != report["splits"][split[0]]["instructions"]:
-            yield f"data/{split[0]}.parquet holds another number of instructions than report.json"
+    for split, part in parts.items():
+        if len(part) != report["splits"][split]["instructions"]:
+            yield f"data/{split}.parquet holds another number of instructions than report.json"
 
 
-def _rows(table: pl.DataFrame) -> Iterator[str]:
+def _rows(parts: Mapping[str, pl.DataFrame]) -> Iterator[str]:
+    table = pl.concat(parts.values())
     if table.select("past_dicom_id", "current_dicom_id", "part").is_duplicated().any():
         yield "two rows have the same images and part"
     for name, wrong in {
         "a pair of an image with itself": pl.col("past_dicom_id") == pl.col("current_dicom_id"),
         "a current image that is not later than its past one": pl.col("days") <= 0,
         "a part that is none of its parts": ~pl.col("part").is_between(1, pl.col("parts")),
-        "an unknown split": ~pl.col("split").is_in(SPLITS),
     }.items():
         found = table.filter(wrong)
         if len(found):
             yield f"{len(found)} rows: {name}, such as {found['current_dicom_id'][0]}"
-    for split in SPLITS:
-        part = table.filter(pl.col("split") == split)
+    for split, part in parts.items():
+        if not part["split"].eq_missing(split).all():
+            yield f"data/{split}.parquet holds rows of another split"
         if not part.equals(part.sort(ORDER)):
             yield f"data/{split}.parquet is not in its order"
 
@@ -103,7 +107,7 @@ def _patients(folder: Path, table: pl.DataFrame) -> Iterator[str]:
         yield f"{len(several)} patients are in several splits, such as {several['subject_id'].min()}"
     try:
         held_out = set((folder / "test_images.txt").read_text(encoding="utf-8").split())
-    except OSError:
+    except (OSError, ValueError):
         yield "test_images.txt cannot be read"
         return
     for split in SPLITS:
@@ -119,7 +123,7 @@ def _official(folder: Path, table: pl.DataFrame) -> Iterator[str]:
     try:
         with open(folder / "instructions.csv", encoding="utf-8", newline="") as file:
             rows = [tuple(row) for row in csv.reader(file)]
-    except OSError:
+    except (OSError, ValueError):
         yield "instructions.csv cannot be read"
         return
     expected = official_table(table)
@@ -128,7 +132,7 @@ def _official(folder: Path, table: pl.DataFrame) -> Iterator[str]:
 
 
 def _images(folder: Path, table: pl.DataFrame, size: int) -> Iterator[str]:
-    """Every image is there, whole, square and gray."""
+    """Every image is there, whole, square, gray, and one that was prepared."""
     names = sorted({*table["past_image"], *table["current_image"]} - {None})
     if table["past_image"].has_nulls() or table["current_image"].has_nulls():
         yield "some rows name no images"
@@ -136,8 +140,8 @@ def _images(folder: Path, table: pl.DataFrame, size: int) -> Iterator[str]:
     def whole(name: str) -> bool:
         try:
             with open(folder / name, "rb") as file, PngImagePlugin.PngImageFile(file) as image:
-                image.load()
-                return image.size == (size, size) and image.mode == "L"
+                right = image.size == (size, size) and image.mode == "L"
+                return right and bool(image.load()) and bool(text_entries(folder / name))
         except Exception:  # whatever a decoder says of damage
             return False
 

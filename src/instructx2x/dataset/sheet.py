@@ -57,5 +57,5 @@ def _panel(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             return image.convert("L").resize((PANEL, PANEL), Image.Resampling.LANCZOS)
-    except OSError as error:
+    except Exception as error:  # whatever a decoder says of damage
         raise InputError(f"{path} is missing or damaged: run x2x dataset build again, it goes on there") from error
