@@ -36,7 +36,7 @@ CASES = [
         "Add the findings of edema and lung opacity.",
     ),
     ({"past_findings": "edema|fibrosis", "current_findings": "fibrosis"}, "Remove the finding of edema."),
-    ({"past_findings": "", "current_findings": "nodule"}, "Add the finding of nodule."),
+    ({"past_findings": "No Finding", "current_findings": "nodule"}, "Add the finding of nodule."),
     ({"split": "val"}, CHANGED),
     ({"split": "test"}, CHANGED),
     ({"days": "3", "past_followup": "", "current_followup": ""}, CHANGED),
