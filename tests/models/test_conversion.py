@@ -9,9 +9,9 @@ import gzip
 import json
 import os
 import shutil
-import time
+import subprocess
+import sys
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -357,10 +357,19 @@ def test_the_command_line(made, words, tmp_path, capsys):
     assert "no checkpoint" in capsys.readouterr().err
 
 
-def private_memory():
-    """Bytes of this process that no file backs."""
+# A process of its own, whose memory holds nothing but the conversion; what no file backs is what counts.
+MEASURED = """
+import sys, time
+from instructx2x.models.conversion import convert
+
+peak, start = 0, time.monotonic()
+def watch(done, total):
+    global peak
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+    peak = max(peak, next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")))
+convert(sys.argv[1], sys.argv[2], tokenizer_from=sys.argv[3], progress=watch)
+print(peak, time.monotonic() - start)
+"""
 
 
 @pytest.mark.skipif("X2X_FULL_SIZE" not in os.environ, reason="writes 12 GB: set X2X_FULL_SIZE=1 on Linux to run it")
@@ -369,16 +378,11 @@ def test_a_full_size_file_takes_little_memory(make_compvis_checkpoint, tmp_path)
     with gzip.open(tmp_path / FILE, "wt", encoding="utf-8") as stream:  # as long as CLIP's, of other words
         letters = sorted(pre_tokenizers.ByteLevel.alphabet())
         stream.write("\n".join(["version", *(f"{a} {b}" for a, b in product(letters, letters))]))
-    before, peak, start = private_memory(), 0, time.monotonic()
-
-    def watch(done, total):
-        nonlocal peak
-        peak = max(peak, private_memory() - before)
-
-    done = convert(file, tmp_path / "model", tokenizer_from=tmp_path / FILE, progress=watch)
-    seconds, read = time.monotonic() - start, file.stat().st_size / 1e9
-    print(f"{read:.1f} GB read, {done.size / 1e9:.1f} written, {peak / 1e9:.2f} of memory, {seconds:.0f} s")
-    assert peak < 0.5 * done.size
+    command = [sys.executable, "-c", MEASURED, file, tmp_path / "model", tmp_path / FILE]
+    peak, seconds = map(float, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    size = sum(part.stat().st_size for part in (tmp_path / "model").rglob("*.safetensors"))
+    print(f"{file.stat().st_size:.1e} bytes read, {size:.1e} written, {peak:.1e} of memory, {seconds:.0f} s")
+    assert peak < 0.5 * size
     options = {"config": str(tmp_path / "model"), "local_files_only": True}
     for kind, part in ((UNet2DConditionModel, "unet"), (AutoencoderKL, "vae")):
         theirs = kind.from_single_file(weights.read(file), subfolder=part, extract_ema=True, **options).state_dict()
