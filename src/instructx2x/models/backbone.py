@@ -258,7 +258,7 @@ def _locate(model: str) -> Path:
     if path.is_dir():
         return path
     if path.is_file():
-        raise ModelError(f"{model} is a file: give a folder in diffusers' layout, as save_pretrained writes it")
+        raise ModelError(f"{model} is a file: turn a checkpoint into a model folder with x2x convert {model} FOLDER")
     if not _HUB_ID.fullmatch(model):
         raise ModelError(f"there is no folder {model}, and it is not a hub id of the form owner/name")
     return _download(model)
