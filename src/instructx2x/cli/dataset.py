@@ -60,7 +60,7 @@ def build(
         typer.Option(
             metavar="HOW",
             help="By patient: mimic (the split of MIMIC-CXR-JPG), p19 (BiomedJourney's: test on p19), or shares for "
-            "train, validate and test such as 0.8,0.1,0.1.",
+            "train, validate and test such as 0.8,0.1,0.1. Open X-rays bring their own.",
         ),
     ] = "mimic",
     size: Annotated[int, typer.Option(metavar="PX", help="Side of the prepared square images.")] = 512,
@@ -96,7 +96,11 @@ def build(
     order = tuple(dict.fromkeys(view.strip().upper() for view in views.split(",") if view.strip()))
     rules = Rules(version, order, strict, keep_unchanged, long)
     images = Images(None if tables_only else Preparation(size, fit), register and not tables_only, layout)
+    if not order:
+        raise InputError("--views names no view: choose such as PA or PA,AP")
     if open_data is not None and diff_vqa is None and mimic_cxr_jpg is None:
+        if split != "mimic":
+            raise InputError("open X-rays bring their own split, by patient: leave --split out")
         report = build_open(open_data, out, rules=rules, images=images)
     elif open_data is None and diff_vqa is not None and mimic_cxr_jpg is not None:
         report = build_mimic(diff_vqa, mimic_cxr_jpg, out, rules=rules, split=split, images=images)
@@ -164,6 +168,5 @@ def _print(out: Path, report: dict) -> None:
     splits = Table("split", "instructions", "pairs", "patients")
     for split, counts in report["splits"].items():
         splits.add_row(split, *(f"{count:,}" for count in counts.values()))
-    console = Console()
-    console.print(steps, splits)
-    console.print(f"{out}: data/*.parquet, rejects.parquet, report.json, README.md", highlight=False)
+    Console().print(steps, splits)
+    print(one_line(f"{out}: data/*.parquet, rejects.parquet, report.json, README.md"))
