@@ -262,6 +262,15 @@ def test_a_decoder_that_crashes_or_hangs_ends_in_one_line(monkeypatch, tmp_path,
             read(path)
 
 
+def test_scans_without_end_are_refused_before_decoding(make_compressed):
+    pixels = smooth(8)
+    codestream = jpeg(pixels, 8)
+    at = codestream.index(b"\xff\xda")
+    path = make_compressed(pixels, 8, uid.JPEGBaseline8Bit, codestream[:at] + codestream[at : at + 14] * 300_000 + codestream[at:])
+    with pytest.raises(InputError, match="scans"):
+        read(path)
+
+
 def test_not_encapsulated_against_the_syntax(make_dicom):
     path = make_dicom(smooth(12), 12)
     body = path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0")

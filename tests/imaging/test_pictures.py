@@ -302,6 +302,46 @@ def test_giant_jpeg_header(tmp_path, make_picture):
     assert "100 megapixels" in refused(tmp_path / "bomb.jpg")
 
 
+def scans(body, side, repeats):
+    """A progressive JPEG with another size, whose first scan comes again and again."""
+    body = bytearray(body)
+    frame, first = body.index(b"\xff\xc2"), body.index(b"\xff\xda")
+    body[frame + 5 : frame + 9] = struct.pack(">HH", side, side)
+    second = body.index(b"\xff\xda", first + 2)
+    return bytes(body[:second] + body[first:second] * repeats + body[second:])
+
+
+@pytest.mark.parametrize("side, repeats", [(9_990, 50), (3_000, 2_000), (40, 250_000)])
+def test_scans_without_end_are_refused_before_decoding(tmp_path, make_picture, side, repeats):
+    buffer = io.BytesIO()
+    flat = Image.fromarray(make_picture(np.uint8, 100, 101))
+    flat.convert("RGB").save(buffer, "JPEG", progressive=True, quality=20)
+    started = time.process_time()
+    (tmp_path / "bomb.jpg").write_bytes(scans(buffer.getvalue(), side, repeats))
+    assert "scans" in refused(tmp_path / "bomb.jpg")
+    assert time.process_time() - started < 1
+    (tmp_path / "bomb.jpg").write_bytes(buffer.getvalue())
+    read(tmp_path / "bomb.jpg")
+
+
+def test_scans_without_end_in_a_tiff(tmp_path, make_picture):
+    path = tmp_path / "bomb.tif"
+    Image.fromarray(make_picture(np.uint8, 0, 255, height=400, width=300)).save(path, compression="jpeg")
+    read(path)
+    path.write_bytes(path.read_bytes() + b"\xff\xda" * 1_000_000)
+    assert "scans" in refused(path)
+
+
+def test_too_little_memory_is_said(tmp_path, make_picture, monkeypatch):
+    Image.fromarray(make_picture(np.uint8, 0, 255)).save(tmp_path / "chest.png")
+
+    def full(*args):
+        raise MemoryError
+
+    monkeypatch.setattr("instructx2x.imaging.reading._png", full)
+    assert "not enough memory" in refused(tmp_path / "chest.png")
+
+
 def test_a_size_that_pillow_only_warns_about_is_read(tmp_path, monkeypatch, recwarn, make_picture):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
     Image.fromarray(make_picture(np.uint8, 0, 255)).save(tmp_path / "chest.png")

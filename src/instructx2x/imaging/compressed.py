@@ -17,6 +17,7 @@ import numpy as np
 from pydicom import encaps, uid
 
 from ..errors import InputError
+from .radiograph import check_scans
 
 # Transfer syntax -> the decoder of imagecodecs, and whether it is meant to lose something. One library for all:
 # libjpeg-turbo (jpeg8: baseline, extended to 12 bits, lossless to 16), CharLS (jpegls), OpenJPEG (jpeg2k) and
@@ -106,6 +107,8 @@ def decode(data: bytes, codec: str, rows: int, columns: int, allocated: int) -> 
         raise InputError(DAMAGED)
     if not 2 <= header.bits <= allocated:
         raise InputError(f"{header.bits} bits in the compressed pixel data, {allocated} in the DICOM header")
+    if codec == "jpeg8":
+        check_scans(data, rows * columns)
     return _run(data, codec, rows, columns), header
 
 

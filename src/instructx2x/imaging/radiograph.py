@@ -29,6 +29,22 @@ def check_size(height: int, width: int) -> None:
         raise InputError(f"{width} x {height} pixels is more than 100 megapixels; scale the image down first")
 
 
+def check_scans(data: bytes, pixels: int, pieces: int = 1) -> None:
+    """Refuse a JPEG whose scans repeat, so that a small file keeps the decoder busy for minutes.
+
+    Args:
+        data: the bytes of one JPEG, or of a file that holds several.
+        pixels: of the whole image.
+        pieces: JPEGs that share the image (the strips of a TIFF).
+
+    Raises:
+        InputError: more work than 25 scans of 100 megapixels; progressive images have about ten.
+    """
+    # Entropy-coded bytes never hold this marker; each scan also costs something of its own.
+    if data.count(b"\xff\xda") / pieces * (pixels + 10_000) > 25 * MAX_PIXELS:
+        raise InputError("a JPEG with absurdly many scans; save it anew")
+
+
 def label(path: str | os.PathLike) -> str:
     """The path as one printable line, for messages; file names may hold anything."""
     return str(path) if str(path).isprintable() else repr(str(path))

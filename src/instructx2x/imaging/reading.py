@@ -13,13 +13,14 @@ from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugi
 
 from ..errors import InputError
 from . import dicom
-from .radiograph import Radiograph, bands, check_size, from_file_values, label
+from .radiograph import Radiograph, bands, check_scans, check_size, from_file_values, label
 
 MAX_BYTES = 1 << 30
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # None, LZW, Deflate, PackBits, Deflate again, LZMA, Zstandard.
 LOSSLESS_TIFF = (1, 5, 8, 32773, 32946, 34925, 50000)
+JPEG_TIFF = (6, 7)
 
 # Pillow reads 16-bit WhiteIsZero from little-endian files only; the big-endian pixels are laid out like
 # BlackIsZero.
@@ -43,6 +44,8 @@ def read(path: str | os.PathLike) -> Radiograph:
             return _decode(_contents(path), path)
     except InputError as error:
         raise InputError(f"{label(path)}: {error}") from error.__cause__
+    except MemoryError as error:
+        raise InputError(f"{label(path)}: not enough memory for this image; free some, or scale it down") from error
     except Exception as error:
         # Decoders answer damage with exceptions of every class, RecursionError and struct.error among them.
         raise InputError(
@@ -132,6 +135,7 @@ def _png(data: bytes, path: Path) -> Radiograph:
 def _jpeg(data: bytes, path: Path) -> Radiograph:
     image = JpegImagePlugin.JpegImageFile(BytesIO(data))
     check_size(image.height, image.width)
+    check_scans(data, image.height * image.width)
     image.load()
     return from_file_values(_gray(image, np.uint8), bits=8, format="jpeg", lossy=True, path=path)
 
@@ -145,7 +149,8 @@ def _tiff(data: bytes, path: Path) -> Radiograph:
     tags = TiffImagePlugin.ImageFileDirectory_v2(header)
     stream.seek(tags.next)
     tags.load(stream)
-    check_size(int(tags[TiffImagePlugin.IMAGELENGTH]), int(tags[TiffImagePlugin.IMAGEWIDTH]))
+    height, width = int(tags[TiffImagePlugin.IMAGELENGTH]), int(tags[TiffImagePlugin.IMAGEWIDTH])
+    check_size(height, width)
     if tags.next:
         raise InputError("several pages in one TIFF; save the one to edit as a single page")
     depths = set(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
@@ -164,6 +169,9 @@ def _tiff(data: bytes, path: Path) -> Radiograph:
     if big_endian and compression != 1 and 2 in kinds:
         # Pillow would swap the bytes of these once too often.
         raise InputError("compressed signed values in a big-endian TIFF; save it as little endian")
+    if compression in JPEG_TIFF:
+        strips = tags.get(TiffImagePlugin.STRIPOFFSETS) or tags.get(TiffImagePlugin.TILEOFFSETS)
+        check_scans(data, height * width, len(strips))
     stream.seek(0)
     image = TiffImagePlugin.TiffImageFile(stream)
     check_size(image.height, image.width)
