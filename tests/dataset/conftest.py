@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import polars as pl
 import pytest
-from synthetic_mimic import write_mimic
+from synthetic_mimic import write_mimic, write_published_statistics
 
 from instructx2x.dataset.build import build
 from instructx2x.dataset.images import Preparation
@@ -59,6 +59,12 @@ def seeded_mimics(tmp_path_factory):
     return [
         write_mimic(tmp_path_factory.mktemp("mimics"), seed=seed, patients=260, images=False) for seed in (2, 3, 4)
     ]
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory):
+    """Tables with the published statistics. Do not write into them."""
+    return write_published_statistics(tmp_path_factory.mktemp("published"))
 
 
 @pytest.fixture(scope="session")

@@ -222,9 +222,8 @@ def check_tables(tables) -> pl.DataFrame:
     return rows
 
 
-def test_published_statistics_are_exact(tmp_path):
-    tables = synthetic.write_published_statistics(tmp_path)
-    rows = check_tables(tables)
+def test_published_statistics_are_exact(published):
+    rows = check_tables(published)
     said = rows["answer"].str
     counted = {
         "difference": len(rows),
@@ -233,10 +232,10 @@ def test_published_statistics_are_exact(tmp_path):
         "missing": int(said.count_matches("is missing the finding").sum()),
         "level": int(said.count_matches("the level of").sum()),
     }
-    assert counted == {name: tables.counts[name] for name in counted} == synthetic.PUBLISHED
+    assert counted == {name: published.counts[name] for name in counted} == synthetic.PUBLISHED
     findings = said.count_matches(NAME)
     assert findings.median() == 2 and findings.filter(findings > 0).median() == 2 and findings.max() == 10
-    with_pa = set(metadata(tables).filter(pl.col("ViewPosition") == "PA")["study_id"])
+    with_pa = set(metadata(published).filter(pl.col("ViewPosition") == "PA")["study_id"])
     assert {*rows["study_id"], *rows["ref_id"]} <= with_pa and set(rows["split"]) == {"val", "test"}
     assert set(rows["question"]) == {synthetic.WHOLE}
 
