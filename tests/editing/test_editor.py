@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 from instructx2x.editing import Editor
 from instructx2x.errors import AnatomyError, InputError, InstructionError
 from instructx2x.imaging.geometry import Frame
+from instructx2x.imaging.reading import from_array
 
 ADD = "Add the finding of left pleural effusion."
 # No lungs are looked for and few steps are done: most properties hold for any anatomy and number of steps.
@@ -378,6 +380,20 @@ def test_an_image_is_encoded_once(editor, make_chest, monkeypatch):
     for seed in range(3):
         opened.edit(ADD, seed=seed, **QUICK)
     assert len(calls) == 1
+
+
+def test_the_models_drawing_of_the_input_is_made_once(editor, make_chest, monkeypatch):
+    calls = []
+    decode = editor.backbone.decode
+    monkeypatch.setattr(editor.backbone, "decode", lambda latents: calls.append(1) or decode(latents))
+    editor.open(make_chest()).edit(ADD, samples=3, **QUICK)
+    assert len(calls) == 3 + 1
+
+
+def test_what_reading_warned_of_is_in_the_report(editor, make_chest):
+    radiograph = replace(from_array(make_chest()), warnings=("it was turned upright",))
+    for result in (editor.open(radiograph).edit(ADD, **QUICK), editor.open(radiograph).guidance(ADD, anatomy="prior")):
+        assert result.report["warnings"][0] == "it was turned upright"
 
 
 def test_callback_sees_every_step(study):

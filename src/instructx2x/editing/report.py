@@ -43,7 +43,7 @@ def model(backbone: Backbone) -> dict[str, Any]:
 def make_report(study: Study, request: Request, plan: Plan, image: Radiograph | None = None) -> dict[str, Any]:
     """Everything that was done. `image` is the edited one, if an edit was made."""
     backbone, settings, source, maps = study.editor.backbone, request.settings, study.radiograph, plan.maps
-    warnings = [*request.warnings, *plan.anatomy.warnings, *maps.warnings]
+    warnings = [*source.warnings, *request.warnings, *plan.anatomy.warnings, *maps.warnings]
     if not maps.mask.any():
         warnings.append("nothing to edit: the guidance is below the threshold everywhere")
     report = {
