@@ -1,4 +1,4 @@
-"""The README's commands: continuous integration runs the one that it gives, and the rest name what exists."""
+"""The commands of README and docs: continuous integration runs the one that it gives, the rest name what exists."""
 
 import re
 from pathlib import Path
@@ -17,12 +17,26 @@ def test_ci_runs_the_readmes_test_command():
     assert [block for block in BLOCKS if "pytest" in block] == [script.split("\n\n")[-1]]
 
 
-@pytest.mark.parametrize("line", [line for block in BLOCKS for line in block.splitlines() if "x2x " in line])
+def commands():
+    """Every x2x command in a block of the README or the docs, lines that go on joined."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("[!_]*/*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+    for page in pages:
+        for block in re.findall(r"```(?:sh|console)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                if re.match(r"(\$ |\S*/)?x2x ", line):
+                    yield line.split("#")[0].split("x2x ", 1)[1]
+
+
+@pytest.mark.parametrize("line", sorted(set(commands())))
 def test_commands_name_real_flags(line, capsys):
-    command, *words = line.split("x2x ")[1].split()
-    assert cli.main([command, "--help"]) == 0
+    words = line.split()
+    families = [family.typer_instance.info.name for family in cli.app.registered_groups]
+    names = words[: 2 if words[0] in families else 1]
+    if names[0].startswith("-"):
+        return
+    assert cli.main([*names, "--help"]) == 0
     told = capsys.readouterr().out
-    assert all(word in told for word in words if word.startswith("-"))
+    assert all(word in told for word in words if re.match("--?[a-z]", word))
 
 
 def test_links_lead_somewhere():
