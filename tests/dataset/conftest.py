@@ -56,9 +56,7 @@ def mimic(tmp_path_factory):
 @pytest.fixture(scope="session")
 def seeded_mimics(tmp_path_factory):
     """The same without images, several of them, with more random patients."""
-    return [
-        write_mimic(tmp_path_factory.mktemp("mimics"), seed=seed, patients=260, images=False) for seed in (2, 3, 4)
-    ]
+    return [write_mimic(tmp_path_factory.mktemp("mimics"), seed=seed, patients=260, images=False) for seed in (2, 3, 4)]
 
 
 @pytest.fixture(scope="session")

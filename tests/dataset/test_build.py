@@ -307,7 +307,7 @@ def test_a_file_is_no_folder(mimic, build_in, tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(OutputError, match="in use"):
         build_in(mimic, tmp_path / "out")
-    with pytest.raises(OutputError, match="cannot be written to") as error:
+    with pytest.raises(OutputError, match="cannot be used") as error:
         build_in(mimic, tmp_path / "out" / "below")
     assert one_line(error)
 

@@ -227,8 +227,11 @@ def test_every_single_image_is_looked_at(damaged, official, name):
     assert check_dataset(damaged) == []
 
 
+ONLY = b'{"settings": {"images": {"layout": "plain", "preparation": null}}}'
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", b"[]", b"null", b"{", b"\xff", b'{"settings": 1}', b'{"settings": {}}']
+    "content", [b"", b"{}", b"[]", b"null", b"{", b"\xff", b'{"settings": 1}', b'{"settings": {}}', ONLY]
 )
 def test_a_folder_without_a_report_is_refused(damaged, content):
     (damaged / "report.json").write_bytes(content)

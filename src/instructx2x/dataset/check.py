@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from PIL import PngImagePlugin
@@ -37,11 +36,16 @@ def check_dataset(folder: Path) -> list[str]:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         images = report["settings"]["images"]
         layout, size = images["layout"], images["preparation"] and images["preparation"]["size"]
+        kept = {split: report["splits"][split]["instructions"] for split in SPLITS}
+        rejected, rows = report["rejected"], report["difference_rows"] - report["rows_kept"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} holds no finished dataset: run x2x dataset build again, it goes on") from error
     parts = {split: load_dataset(folder, split) for split in SPLITS}
     table = pl.concat(parts.values())
-    problems = [*_counts(folder, parts, report), *_rows(parts), *_instructions(table), *_patients(folder, table)]
+    problems = [*_rejects(folder, rejected, rows), *_rows(parts), *_instructions(table), *_patients(folder, table)]
+    for split, part in parts.items():
+        if len(part) != kept[split]:
+            problems.append(f"data/{split}.parquet holds another number of instructions than report.json")
     if layout == "official":
         problems += _official(folder, table)
     if size:
@@ -49,19 +53,17 @@ def check_dataset(folder: Path) -> list[str]:
     return problems
 
 
-def _counts(folder: Path, parts: Mapping[str, pl.DataFrame], report: dict[str, Any]) -> Iterator[str]:
+def _rejects(folder: Path, expected: dict[str, int], rows: int) -> Iterator[str]:
+    """The rejects against the counts of the report: by reason, and all in all."""
     try:
-        rejected = dict(pl.read_parquet(folder / "rejects.parquet")["reason"].value_counts().iter_rows())
+        found = dict(pl.read_parquet(folder / "rejects.parquet")["reason"].value_counts().iter_rows())
     except (OSError, pl.exceptions.PolarsError):
         yield "rejects.parquet cannot be read"
         return
-    if rejected != report["rejected"]:
+    if found != expected:
         yield "rejects.parquet holds other counts than report.json"
-    if report["rows_kept"] + sum(rejected.values()) != report["difference_rows"]:
+    if sum(found.values()) != rows:
         yield "report.json: the rows kept and left out do not add up to the rows of the source"
-    for split, part in parts.items():
-        if len(part) != report["splits"][split]["instructions"]:
-            yield f"data/{split}.parquet holds another number of instructions than report.json"
 
 
 def _rows(parts: Mapping[str, pl.DataFrame]) -> Iterator[str]:

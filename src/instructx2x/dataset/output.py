@@ -84,20 +84,20 @@ def claim(out: Path, settings: Mapping[str, Any]) -> None:
     """
     text = json.dumps(settings, indent=2) + "\n"
     path = out / "settings.json"
-    if path.is_file():
-        if path.read_bytes() != text.encode():
-            raise OutputError(f"{out} holds a dataset built with other files or settings: choose another folder")
-    # A run that was killed at once leaves an empty folder, or one with the beginning of its settings.
-    elif out.exists() and not (out.is_dir() and all(TEMPORARY.fullmatch(entry.name) for entry in out.iterdir())):
-        raise OutputError(f"{out} is in use for something else: name a new folder for the dataset")
     try:
+        if path.is_file():
+            if path.read_bytes() != text.encode():
+                raise OutputError(f"{out} holds a dataset built with other files or settings: choose another folder")
+        # A run that was killed at once leaves an empty folder, or one with the beginning of its settings.
+        elif out.exists() and not (out.is_dir() and all(TEMPORARY.fullmatch(entry.name) for entry in out.iterdir())):
+            raise OutputError(f"{out} is in use for something else: name a new folder for the dataset")
         out.mkdir(parents=True, exist_ok=True)
         atomic_write(path, lambda file: file.write_bytes(text.encode()))
         (out / "data").mkdir(exist_ok=True)
         # A folder with nothing but a report is a finished one; until then there is none.
         (out / "report.json").unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"{out} cannot be written to ({error.strerror}): choose another folder") from error
+        raise OutputError(f"{out} cannot be used ({error.strerror}): choose another folder") from error
     for folder in (out, out / "data"):
         sweep(folder)
 
