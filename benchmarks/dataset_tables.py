@@ -4,9 +4,10 @@
     python benchmarks/dataset_tables.py --fuzz [--answers 100000] [--seed 0]
 
 The first writes synthetic tables of the size of MIMIC-Diff-VQA (no image, no row of a real patient), builds from them
-in a fresh process for each version, without images, and prints rows per second, seconds and peak memory. The second
-reads generated answers, whose meaning is known, and prints by the way they were made: read rightly, refused, wrong.
-"Wrong" is anything else: another meaning, an answer that should have been refused, another exception.
+in a fresh process for each version, without images, and prints seconds, seconds of processor time (which do not grow
+much when others use the machine), rows per second and peak memory. The second reads generated answers, whose meaning
+is known, and prints by the way they were made: read rightly, refused, wrong. "Wrong" is anything else: another meaning,
+an answer that should have been refused, another exception.
 """
 
 from __future__ import annotations
@@ -39,9 +40,11 @@ from instructx2x.dataset.output import Images
 from instructx2x.dataset.pairs import Rules
 diff_vqa, cxr_jpg, out, version = sys.argv[1:]
 report = build(Path(diff_vqa), Path(cxr_jpg), Path(out), rules=Rules(version), images=Images(None))
+used = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps({
     "seconds": time.perf_counter() - start,
-    "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    "processor": used.ru_utime + used.ru_stime,
+    "megabytes": used.ru_maxrss / 1024,
     "rows": report["rows"],
     "difference": report["difference_rows"],
     "instructions": report["instructions"],
@@ -55,19 +58,16 @@ def tables(rows: int, versions: list[str]) -> None:
         written = write_questions_at_scale(folder, rows=rows, difference=round(rows * DIFFERENCE_SHARE))
         load = os.getloadavg()[0]
         print(f"{usable_processors()} processors, load before the first build {load:.1f}")
-        print(
-            f"{'version':>8} {'rows':>9} {'difference':>11} {'instructions':>13} {'seconds':>8} {'rows/s':>8} {'MB':>6}"
-        )
+        columns = ("rows", "difference", "instructions", "seconds", "processor", "rows/s", "MB")
+        print(f"{'version':<8}" + "".join(f"{column:>13}" for column in columns))
         for version in versions:
             command = [sys.executable, "-c", BUILD, str(written.diff_vqa), str(written.cxr_jpg)]
-            done = subprocess.run(
-                [*command, str(folder / version), version], check=True, capture_output=True, text=True
-            )
-            found = json.loads(done.stdout)
-            print(
-                f"{version:>8} {found['rows']:>9,} {found['difference']:>11,} {found['instructions']:>13,} "
-                f"{found['seconds']:>8.1f} {found['rows'] / found['seconds']:>8,.0f} {found['megabytes']:>6,.0f}"
-            )
+            command += [str(folder / version), version]
+            found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            values = [f"{found[name]:,.0f}" for name in ("rows", "difference", "instructions")]
+            values += [f"{found[name]:.1f}" for name in ("seconds", "processor")]
+            values += [f"{found['rows'] / found['seconds']:,.0f}", f"{found['megabytes']:,.0f}"]
+            print(f"{version:<8}" + "".join(f"{value:>13}" for value in values))
 
 
 def outcome(case: Case) -> str:
