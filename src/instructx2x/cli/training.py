@@ -7,15 +7,33 @@ from typing import Annotated
 
 import typer
 
+from instructx2x.errors import InputError
+
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A recipe of this package (open-cpu), or a TOML file.")
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A recipe of this package (paper-v1, paper-v2, open-cpu), or a TOML file.",
+            show_default=False,
+        ),
     ],
-    data: Annotated[Path, typer.Option(metavar="DATA", help="Folder of the open X-rays.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="DATA",
+            help="Folder of a dataset (x2x dataset build); for open-cpu, of the open X-rays.",
+            show_default=False,
+        ),
+    ],
     work: Annotated[
         Path,
-        typer.Option(metavar="WORK", help="Folder for checkpoints and curves; a run that was cut off goes on there."),
+        typer.Option(
+            metavar="WORK",
+            help="Folder for checkpoints and curves; a run that was cut off goes on there.",
+            show_default=False,
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -27,23 +45,90 @@ def train(
             show_default=False,
         ),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Fine-tuning: the model to start from: bundled, a folder in diffusers' layout, or a hub id; "
+            "InstructPix2Pix (8 channels) or text-to-image (4).  [default: the recipe's]",
+            show_default=False,
+        ),
+    ] = None,
+    per_device: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Fine-tuning: samples that go through a device at once; the batch stays the recipe's.  "
+            "[default: the recipe's]",
+            show_default=False,
+        ),
+    ] = None,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Fine-tuning: tensorboard, wandb or another of accelerate's trackers; repeat it for several.",
+            show_default=False,
+        ),
+    ] = None,
     stage: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="vae, lungs, pairs, text_encoder, unet or bundle; repeat it for several.  [default: all]",
+            help="open-cpu: vae, lungs, pairs, text_encoder, unet or bundle; repeat it for several.  [default: all]",
             show_default=False,
         ),
     ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ...")] = "cpu",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="cpu, cuda, ...  [default: cpu for open-cpu; GPUs where there are any for fine-tuning]",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Train a model with a recipe, stage by stage.
+    """Train a model with a recipe.
+
+    Fine-tune as the paper does, on one device or, through accelerate or torchrun, on many:
+
+    `x2x train paper-v1 --data mimic-edit --work runs/v1`
+
+    `accelerate launch --multi_gpu --num_processes 8 -m instructx2x.cli train paper-v1 --data mimic-edit --work runs/v1`
+
+    Train the bundled model from scratch, stage by stage:
 
     `x2x train open-cpu --data DATA --work runs/first`
-
-    `x2x edit chest.png "Add the finding of edema." -o out --model runs/first/model`
     """
-    from instructx2x.training.run import run
+    from instructx2x.training.recipe import finetuning, read_toml
 
-    stages = {"stages": stage} if stage else {}
-    print(f"model: {run(recipe, data=data, work=work, out=out, device=device, **stages)}")
+    content = read_toml(recipe)
+    if "finetune" not in content:
+        given = {"--start": start, "--per-device": per_device, "--tracker": tracker}
+        _refuse(given, f"recipe {recipe} does not fine-tune")
+        from instructx2x.training.run import run
+
+        stages = {"stages": stage} if stage else {}
+        print(f"model: {run(recipe, data=data, work=work, out=out, device=device or 'cpu', **stages)}")
+        return
+
+    from dataclasses import replace
+
+    settings = finetuning(content)
+    settings = replace(settings, per_device=per_device or settings.per_device)
+    _refuse({"--stage": stage}, f"recipe {recipe} has no stages")
+    if device not in (None, "cpu"):
+        raise InputError("fine-tuning takes --device cpu or the devices it is launched on: set CUDA_VISIBLE_DEVICES")
+    from instructx2x.training.finetuning import finetune
+
+    model = finetune(
+        settings, data=data, work=work, start=start, out=out, trackers=tuple(tracker or ()), cpu=device == "cpu"
+    )
+    print(f"model: {model}")
+
+
+def _refuse(options: dict[str, object], why: str) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(f"{why}: leave out {name}")

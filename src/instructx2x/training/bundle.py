@@ -1,19 +1,21 @@
-"""Put the trained parts together as one folder in diffusers' layout, in half precision."""
+"""Put trained parts together as one folder in diffusers' layout, whole or not at all."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionInstructPix2PixPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from instructx2x.errors import OutputError
 from instructx2x.training.unet import build_scheduler
 
 
 def bundle(work: Path, out: Path) -> None:
-    """Write `work`'s vae, text_encoder, tokenizer and unet as one pipeline folder."""
+    """Write `work`'s vae, text_encoder, tokenizer and unet as one pipeline folder, in half precision."""
     pipeline = StableDiffusionInstructPix2PixPipeline(
         vae=AutoencoderKL.from_pretrained(work / "vae"),
         text_encoder=CLIPTextModel.from_pretrained(work / "text_encoder"),
@@ -24,7 +26,12 @@ def bundle(work: Path, out: Path) -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.to(torch.float16).save_pretrained(out, safe_serialization=True)
+    save_pipeline(pipeline.to(torch.float16), out)
+
+
+def save_pipeline(pipeline: StableDiffusionInstructPix2PixPipeline, out: Path) -> None:
+    """Write a pipeline as safetensors, without traces of the machine that trained it."""
+    pipeline.save_pretrained(out, safe_serialization=True)
     for file in out.glob("*/config.json"):
         # Where the parts lay on the machine that trained them is nobody's business.
         config = json.loads(file.read_text())
@@ -33,3 +40,24 @@ def bundle(work: Path, out: Path) -> None:
         if "dtype" in config:
             config["dtype"] = "float32"
         file.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def check_place(out: Path) -> None:
+    """Refuse before the work what `put_in_place` must not replace.
+
+    Raises:
+        OutputError: something is at `out` that is no model.
+    """
+    if out.exists() and not (out / "model_index.json").is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise OutputError(f"{out} is not a model, so it is not replaced: choose another folder with -o")
+
+
+def put_in_place(partial: Path, out: Path) -> None:
+    """Move a finished folder to `out`; an earlier model there is replaced.
+
+    Raises:
+        OutputError: what is at `out` is no model.
+    """
+    check_place(out)
+    shutil.rmtree(out, ignore_errors=True)
+    partial.replace(out)

@@ -6,7 +6,6 @@ and a resumed run sees what an undisturbed one would have seen.
 
 from __future__ import annotations
 
-import csv
 import os
 import time
 from collections.abc import Callable
@@ -16,6 +15,8 @@ import numpy as np
 import torch
 from diffusers.training_utils import EMAModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from instructx2x.training import curves
 
 Loss = Callable[[np.random.Generator], tuple[torch.Tensor, dict[str, float]]]
 
@@ -66,7 +67,7 @@ def fit(
         optimiser.load_state_dict(state["optimiser"])
         ema.load_state_dict(state["ema"])
         start = state["step"]
-        _cut(curve_file, start)
+        curves.cut(curve_file, start)
     sums: dict[str, float] = {}
     began = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -87,7 +88,7 @@ def fit(
             for key, amount in {"loss": value.item(), **logs}.items():
                 sums[key] = sums.get(key, 0.0) + amount / 20
             if (step + 1) % 20 == 0:
-                _append(curve_file, {"step": step + 1, "seconds": time.monotonic() - began, **sums})
+                curves.append(curve_file, {"step": step + 1, "seconds": time.monotonic() - began, **sums})
                 progress.update(task, completed=step + 1, description=f"{name} loss {sums['loss']:.4f}")
                 sums = {}
             if (step + 1) % save_every == 0 or step + 1 == steps:
@@ -97,19 +98,3 @@ def fit(
                 os.replace(partial, state_file)
     ema.copy_to(parameters)
     return module.eval()
-
-
-def _cut(path: Path, step: int) -> None:
-    """Drop the rows after `step`: a resumed run writes them again."""
-    if path.is_file():
-        head, *rows = path.read_text().splitlines(keepends=True)
-        path.write_text(head + "".join(row for row in rows if int(row.split(",")[0]) <= step))
-
-
-def _append(path: Path, row: dict[str, float]) -> None:
-    new = not path.is_file()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow({key: f"{value:.6g}" for key, value in row.items()})

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import inspect
 import shutil
-import tomllib
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from instructx2x.errors import InputError
+from instructx2x.training.recipe import read_toml
 
 STAGES = ("vae", "lungs", "pairs", "text_encoder", "unet", "bundle")
 
@@ -25,21 +24,11 @@ def read_recipe(recipe: str | Path) -> dict[str, Any]:
     Raises:
         InputError: there is no such recipe, or it is not TOML with the expected tables.
     """
-    packaged = files("instructx2x.training") / "recipes"
-    names = sorted(
-        file.name.removesuffix(".toml") for file in packaged.iterdir() if file.name.endswith(".toml")
-    )
-    source = packaged / f"{recipe}.toml" if str(recipe) in names else Path(recipe)
-    if not source.is_file():
-        raise InputError(f"recipe {recipe} is neither a file nor one of: {', '.join(names)}")
-    try:
-        content = tomllib.loads(source.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{source} is not a recipe: {error}") from None
+    content = read_toml(recipe)
     expected = ("size", "seed", "vae", "pairs", "text_encoder", "unet", "calibration")
     missing = [key for key in expected if key not in content]
     if missing:
-        raise InputError(f"{source} is not a recipe: it lacks {', '.join(missing)}")
+        raise InputError(f"{recipe} is not a recipe: it lacks {', '.join(missing)}")
     return content
 
 
@@ -142,6 +131,5 @@ def run(
         calibration.calibrate(
             load(partial, device=device), held_out, partial / "calibration.json", seed=seed, **settings["calibration"]
         )
-        shutil.rmtree(out, ignore_errors=True)
-        partial.replace(out)
+        bundle.put_in_place(partial, out)
     return out

@@ -1,0 +1,290 @@
+"""Fine-tuning as the paper does it (method section 2): from an InstructPix2Pix model, on a dataset of pairs.
+
+The loss is the mean squared error of the predicted noise on the current image's latents, shown the past image's and
+the instruction. The text encoder and the autoencoder are frozen; what comes out is the moving average of the U-Net's
+weights. accelerate brings devices, precision, checkpoints and trackers.
+
+**On any number of devices a run is the same**: a step's samples, their dropout, noise and timesteps are functions of
+the seed and the samples' numbers (`draws`), the batch is shared out among the processes, and how often a device
+accumulates follows from the batch, the number of devices and how much goes through one at once. Sums of floats in
+another order are all that differs. A run that was killed goes on from its newest whole checkpoint, also on another
+number of devices, and on the same ones ends in the same bits where the device's arithmetic is repeatable.
+
+WORK holds, all of it derived from the dataset's images and under their terms:
+
+    settings.json           what decides the weights; a run with other settings does not touch it
+    latents/                every image, encoded once
+    checkpoints/step-N/     the last two states
+    losses.csv, validation.csv, sheets/step-N.png, logs/ (trackers)
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from accelerate import Accelerator, DistributedType
+from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration, set_seed
+from diffusers import StableDiffusionInstructPix2PixPipeline
+from diffusers.training_utils import EMAModel
+
+from instructx2x.dataset.table import load_dataset
+from instructx2x.errors import InputError, ModelError, OutputError
+from instructx2x.imaging.writing import atomic_write
+from instructx2x.models import Backbone
+from instructx2x.training import checkpoints, validation
+from instructx2x.training.batches import Pairs, squared_errors
+from instructx2x.training.bundle import check_place, put_in_place, save_pipeline
+from instructx2x.training.draws import chunks, draw, numbers_of, row_of, validation_rows
+from instructx2x.training.journal import Journal, check_trackers
+from instructx2x.training.latents import check_images, encode_images
+from instructx2x.training.model_card import model_card
+from instructx2x.training.recipe import Finetuning
+from instructx2x.training.start import load_start
+
+# Settings that the weights after a number of steps do not depend on: a run may go on with others.
+_FREE = ("steps", "per_device", "gradient_checkpointing", "log_every", "checkpoint_every", "validate_every")
+_FREE += ("validation", "sheet", "sheet_steps", "text_guidance", "image_guidance")
+
+
+def finetune(
+    recipe: Finetuning,
+    *,
+    data: Path,
+    work: Path,
+    start: str | None = None,
+    out: Path | None = None,
+    trackers: tuple[str, ...] = (),
+    cpu: bool = False,
+) -> Path:
+    """Fine-tune, or go on with a run that was cut off. Every process of a distributed run calls it.
+
+    Args:
+        recipe: see `recipe.Finetuning`.
+        data: folder of a dataset (`x2x dataset build`), its images as large as the model's squares.
+        work: folder of the run; one that all processes see.
+        start: the model to start from, as for `models.load`, or a text-to-image model; the recipe's by default.
+        out: folder of the finished model, replaced when it holds a model; `work/model` by default.
+        trackers: names of accelerate's trackers, such as tensorboard.
+        cpu: leave GPUs alone.
+
+    Returns:
+        `out`.
+
+    Raises:
+        InputError: the dataset has no rows to train or validate on, no images, or images of another size; a tracker
+            is not installed.
+        ModelError: the start model cannot be used, or the loss is not finite any more.
+        OutputError: `work` holds another run, or a place cannot be written to.
+    """
+    out = out or work / "model"
+    check_place(out)
+    check_trackers(list(trackers))
+    start = start or recipe.start
+    if not start:
+        raise InputError("the recipe names no model to start from: give one with --start")
+    train, held_out = _tables(data, recipe)
+    accelerator = Accelerator(
+        mixed_precision=recipe.precision,
+        log_with=list(trackers) or None,
+        project_config=ProjectConfiguration(str(work), logging_dir=str(work / "logs")),
+        # Accumulation follows from the batch and is done below, whatever the launcher's configuration says.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        cpu=cpu,
+    )
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise InputError("weights divided over devices are not supported: launch with accelerate launch --multi_gpu")
+    set_seed(recipe.seed, device_specific=True)  # only for a U-Net that has dropout of its own
+
+    with accelerator.main_process_first():  # the others find a download done
+        model = load_start(start, accelerator.device)
+    if model.size != recipe.size:
+        raise InputError(f"{start} works at {model.size} pixels, and the recipe says size = {recipe.size}")
+    settings = _settings(recipe, data, start, model)
+    if accelerator.is_main_process:
+        _claim(work, settings)
+    accelerator.wait_for_everyone()
+
+    files = sorted({*train["past_image"], *train["current_image"], *held_out["past_image"], *held_out["current_image"]})
+    if accelerator.is_main_process:
+        check_images(data, files, recipe.size)
+    accelerator.wait_for_everyone()
+    key = model.digest + settings["data"]
+    latents = encode_images(model.vae, data, files, work / "latents", key, accelerator)
+    pairs = {"train": Pairs(train, latents, model), "validate": Pairs(held_out, latents, model)}
+
+    ema = _train(recipe, model, pairs, work, settings, accelerator)
+    if accelerator.is_main_process:
+        ema.copy_to(model.unet.parameters())
+        _publish(model, out, model_card(recipe, settings, data, len(train), accelerator.num_processes))
+    accelerator.end_training()
+    return out
+
+
+def _tables(data: Path, recipe: Finetuning) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows to train on, and those to validate on."""
+    train, validate = load_dataset(data, "train"), load_dataset(data, "validate")
+    if not len(train):
+        raise InputError(f"{data} has no train rows: build the dataset with another --split")
+    if recipe.validation and not len(validate):
+        raise InputError(
+            f"{data} has no validate rows: build the dataset with another --split, or set validation = 0 and sheet = 0 "
+            "in the recipe"
+        )
+    if train["past_image"].null_count() or train["current_image"].null_count():
+        raise InputError(f"{data} holds tables only: build the dataset without --tables-only")
+    return train, validate[validation_rows(len(validate), recipe.validation, recipe.seed)]
+
+
+def _settings(recipe: Finetuning, data: Path, start: str, model: Backbone) -> dict[str, Any]:
+    """What decides the weights of a run."""
+    table = (data / "data" / "train.parquet").read_bytes()
+    built = (data / "settings.json").read_bytes() if (data / "settings.json").is_file() else b""
+    return {
+        "recipe": {name: value for name, value in asdict(recipe).items() if name not in (*_FREE, "start")},
+        "start": {"name": start, "sha256": model.digest},
+        "data": sha256(sha256(table).digest() + sha256(built).digest()).hexdigest(),
+    }
+
+
+def _claim(work: Path, settings: dict[str, Any]) -> None:
+    """Make WORK this run's, or go on with the same."""
+    path = work / "settings.json"
+    try:
+        if path.is_file():
+            held = json.loads(path.read_text())
+            if {**held, "start": held["start"]["sha256"]} != {**settings, "start": settings["start"]["sha256"]}:
+                raise OutputError(f"{work} holds a run with another recipe, start model or dataset: name a new --work")
+            return
+        if work.exists() and any(work.iterdir()):
+            raise OutputError(f"{work} is in use for something else: name a new folder with --work")
+        work.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{work} cannot be used as a run's folder: name a new one with --work") from error
+    atomic_write(path, lambda file: file.write_text(json.dumps(settings, indent=2) + "\n"))
+
+
+def _train(
+    recipe: Finetuning,
+    model: Backbone,
+    pairs: dict[str, Pairs],
+    work: Path,
+    settings: dict[str, Any],
+    accelerator: Accelerator,
+) -> EMAModel:
+    """The loop; returns the moving average of the weights after the last step."""
+    model.unet.requires_grad_(True).train()
+    if recipe.gradient_checkpointing:
+        model.unet.enable_gradient_checkpointing()
+    ema = EMAModel(model.unet.parameters(), decay=recipe.ema_decay, foreach=True)
+    optimiser = torch.optim.AdamW(
+        model.unet.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
+    unet, optimiser = accelerator.prepare(model.unet, optimiser)
+    accelerator.register_for_checkpointing(ema)
+    first = checkpoints.restore(accelerator, work / "checkpoints")
+    ema.to(accelerator.device)
+    rounds = chunks(recipe.batch, accelerator.num_processes, recipe.per_device)
+    total, counted = torch.zeros((), device=accelerator.device), 0
+
+    def validate(step: int) -> None:
+        with _averaged(model.unet, ema), accelerator.autocast():
+            value = validation.loss(model, pairs["validate"], recipe, accelerator)
+            picture = validation.sheet(model, pairs["validate"], recipe, accelerator) if recipe.sheet else None
+        if picture is not None and accelerator.is_main_process:
+            validation.write_sheet(picture, work / "sheets", step)
+        journal.report_validation(step, value, picture)
+
+    with Journal(accelerator, work, settings, first, recipe.steps) as journal:
+        if first == 0 and recipe.validation:
+            validate(0)  # what cannot be sampled or written shows now and not after hours
+        for step in range(first, recipe.steps):
+            for number, parts in enumerate(rounds):
+                last = number + 1 == len(rounds)
+                with nullcontext() if last else accelerator.no_sync(unet):
+                    part = parts[accelerator.process_index]
+                    with accelerator.autocast():
+                        loss = _share(recipe, unet, model, pairs["train"], step, part)
+                    # Gradients are averaged over processes, and the batch's mean is a sum of shares.
+                    accelerator.backward(loss * accelerator.num_processes)
+                    total += loss.detach()
+            counted += 1
+            accelerator.clip_grad_norm_(unet.parameters(), recipe.max_grad_norm)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            ema.step(model.unet.parameters())
+            journal.advance()
+            done = step + 1
+            keep = done % recipe.checkpoint_every == 0 or done == recipe.steps
+            if keep or done % recipe.log_every == 0:
+                mean = accelerator.reduce(total, "sum").item() / counted
+                if mean != mean or abs(mean) == float("inf"):
+                    raise ModelError(
+                        f"the loss is not finite at step {done}: start again in a new --work with a lower "
+                        "learning_rate, or with precision bf16 or no"
+                    )
+                journal.report(done, {"loss": mean, "learning_rate": recipe.learning_rate})
+                total.zero_()
+                counted = 0
+            if recipe.validation and (done % recipe.validate_every == 0 or done == recipe.steps):
+                validate(done)
+            if keep:
+                checkpoints.save(accelerator, work / "checkpoints", done)
+    return ema
+
+
+def _share(
+    recipe: Finetuning, unet: torch.nn.Module, model: Backbone, pairs: Pairs, step: int, positions: range
+) -> torch.Tensor:
+    """The share of the samples at some positions in the batch's mean loss; the shares of all positions add up to it."""
+    # Every process must go through the U-Net in every round; one without samples adds nothing.
+    numbers = list(numbers_of(step, recipe.batch, positions or range(1)))
+    dropped = (recipe.drop_text, recipe.drop_image, recipe.drop_both)
+    draws = [draw(number, recipe.seed, model.latent_shape[1:], pairs.timesteps, *dropped) for number in numbers]
+    batch = pairs.batch([row_of(number, len(pairs), recipe.seed) for number in numbers], draws)
+    return squared_errors(unet, model, batch).sum() * (bool(positions) / recipe.batch)
+
+
+@contextmanager
+def _averaged(unet: torch.nn.Module, ema: EMAModel):
+    """The U-Net with its averaged weights, as it is when it is used."""
+    ema.store(unet.parameters())
+    ema.copy_to(unet.parameters())
+    unet.eval()
+    try:
+        yield
+    finally:
+        unet.train()
+        ema.restore(unet.parameters())
+
+
+def _publish(model: Backbone, out: Path, card: str) -> None:
+    """Write the finished model, whole or not at all."""
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    pipeline = StableDiffusionInstructPix2PixPipeline(
+        vae=model.vae,
+        text_encoder=model.text_encoder,
+        tokenizer=model.tokenizer,
+        unet=model.unet,
+        scheduler=model.scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        save_pipeline(pipeline, partial)
+        (partial / "README.md").write_text(card, encoding="utf-8")
+        put_in_place(partial, out)
+    except OSError as error:
+        raise OutputError(
+            f"{out} cannot be written ({error.strerror or error}): start again with another -o"
+        ) from error

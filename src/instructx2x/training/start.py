@@ -1,0 +1,84 @@
+"""The model that fine-tuning starts from: any InstructPix2Pix model, or a text-to-image model that becomes one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizerFast
+
+from instructx2x.errors import ModelError
+from instructx2x.models import Backbone, backbone, load
+
+
+def load_start(model: str, device: torch.device) -> Backbone:
+    """Load a start model in float32, its U-Net with 8 input channels.
+
+    A U-Net with 8 channels is kept as it is. diffusers' own training script makes `conv_in` anew from 4 channels and
+    therefore cannot go on from such a model (huggingface/diffusers#3455). One with 4 channels is extended.
+
+    Args:
+        model: as for `models.load`.
+
+    Raises:
+        ModelError: the model is not there, is not safe to read, is of another kind, or does not predict noise.
+    """
+    path = backbone._locate(model)
+    if (path / "unet").is_dir() and _is_text_to_image(path):
+        loaded = _load_text_to_image(model, device)
+    else:
+        loaded = load(model, device=device)
+    predicts = loaded.scheduler.config.get("prediction_type", "epsilon")
+    if predicts != "epsilon":
+        raise ModelError(f"{model} predicts {predicts} and not noise: start from a model of Stable Diffusion 1's kind")
+    return loaded
+
+
+def extend(unet: UNet2DConditionModel) -> None:
+    """Give a text-to-image U-Net input channels for the past image, in place.
+
+    Their weights are zero, as in InstructPix2Pix (arXiv 2211.09800, section 3.2), so that the U-Net predicts what it
+    did, whatever image it is shown.
+    """
+    old, latent = unet.conv_in, unet.config.in_channels
+    new = torch.nn.Conv2d(
+        2 * latent, old.out_channels, old.kernel_size, old.stride, old.padding, device=old.weight.device
+    )
+    with torch.no_grad():
+        new.weight.zero_()
+        new.weight[:, :latent] = old.weight
+        new.bias.copy_(old.bias)
+    unet.conv_in = new
+    unet.register_to_config(in_channels=2 * latent)
+
+
+def _is_text_to_image(path: Path) -> bool:
+    unet, vae = backbone._config(path / "unet"), backbone._config(path / "vae")
+    latent = vae.get("latent_channels", 4)
+    return unet.get("in_channels", 4) == latent == unet.get("out_channels", 4)
+
+
+def _load_text_to_image(model: str, device: torch.device) -> Backbone:
+    path = backbone._locate(model)
+    for part in ("text_encoder", "vae", "unet"):
+        backbone._check_weights(path, part)
+    try:
+        with backbone._quiet():
+            scheduler = backbone._scheduler(path / "scheduler")
+            tokenizer = CLIPTokenizerFast.from_pretrained(path / "tokenizer", local_files_only=True)
+            text_encoder, vae, unet = (
+                backbone._network(kind, path / part).to(device=device, dtype=torch.float32).eval().requires_grad_(False)
+                for kind, part in (
+                    (CLIPTextModel, "text_encoder"),
+                    (AutoencoderKL, "vae"),
+                    (UNet2DConditionModel, "unet"),
+                )
+            )
+    except ModelError:
+        raise
+    except Exception as error:  # the libraries raise nearly anything for a damaged file
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ModelError(f"{model} cannot be loaded: {reason}") from error
+    extend(unet)
+    return Backbone(tokenizer, text_encoder, vae, unet, scheduler, name=model, path=path)
