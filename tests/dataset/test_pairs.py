@@ -8,8 +8,10 @@ import polars as pl
 import pytest
 import synthetic_mimic as synthetic
 
-from instructx2x.dataset.changes import fitting
-from instructx2x.dataset.rejects import Reason
+from instructx2x.dataset.answers import parse_answer
+from instructx2x.dataset.changes import edits_of, fitting
+from instructx2x.dataset.records import Instance, Record
+from instructx2x.dataset.rejects import Reason, Rejected
 from instructx2x.dataset.table import edits_from_rows
 from instructx2x.instructions import FINDINGS, Edit, Operation, parse, render
 from instructx2x.instructions.tokens import MAX_TOKENS, clip_tokens
@@ -297,6 +299,24 @@ def test_a_second_mention_comes_with_its_own_side_and_level(mimic, build_tables)
         Edit("add", "pleural effusion", "left", level="small"),
         Edit("add", "pleural effusion", "right", level="moderate"),
     ]
+
+
+def test_a_level_with_two_readings_goes_where_the_records_bear_out_both_or_neither():
+    answer = parse_answer(synthetic.answer([("edema", "mild", "moderate to severe")]))
+
+    def record(*levels):
+        return Record({"edema": tuple(Instance((level,), ()) for level in levels)}, frozenset())
+
+    one = edits_of(answer, record("severe"), record("mild to moderate"))
+    assert one == (Edit("change", "edema", level="severe", from_level="mild to moderate"),)
+    for main, reference in (
+        (record("moderate to severe", "severe"), record("mild", "mild to moderate")),
+        (record("severe"), record("mild")),
+        (None, record("mild")),
+    ):
+        with pytest.raises(Rejected) as caught:
+            edits_of(answer, main, reference)
+        assert caught.value.reason is Reason.AMBIGUOUS_LEVEL
 
 
 # one pair, several rows
