@@ -172,7 +172,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(editor, table, tmp_path, tiny_mo
     batch.run_batch(editor, table(text), tmp_path / "whole", **QUICK)
     out = tmp_path / "out"
     process = subprocess.Popen([sys.executable, "-c", RUN, tiny_model, tmp_path / "rows.csv", out])
-    manifest, until = out / "manifest.jsonl", time.monotonic() + 120
+    manifest, until = out / "manifest.jsonl", time.monotonic() + 300
     while not (manifest.exists() and manifest.read_bytes().count(b"\n") >= 2):
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.001)

@@ -13,8 +13,9 @@ import re
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,11 @@ def run_batch(
         write_manifest(finished.values(), out)
         tell = on_row or (lambda done, total: None)
         tell(len(finished), len(rows))
-        for entry in run.carry_out([row for row in rows if row.number not in finished]):
-            finished[entry["row"]] = entry
-            tell(len(finished), len(rows))
+        left = [row for row in rows if row.number not in finished]
+        with closing(run.carry_out(left)) as carried_out:
+            for entry in carried_out:
+                finished[entry["row"]] = entry
+                tell(len(finished), len(rows))
     entries = [finished[row.number] for row in rows]
     write_manifest(entries, out)
     write_sheets(entries, out)
@@ -111,7 +114,7 @@ class _Run:
             pass
         return None
 
-    def carry_out(self, rows: Sequence[Row]) -> Iterable[Entry]:
+    def carry_out(self, rows: Sequence[Row]) -> Generator[Entry, None, None]:
         """Yield the entries of rows, in order, while the next row is read and the last one is written."""
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
             reading: Future | None = None
