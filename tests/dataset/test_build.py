@@ -16,7 +16,7 @@ import pytest
 import synthetic_mimic as synthetic
 from PIL import Image
 
-from instructx2x.dataset import output
+from instructx2x.dataset import changes, output, pairs
 from instructx2x.dataset.check import check_dataset
 from instructx2x.dataset.images import TEMPORARY, Preparation, prepare_image
 from instructx2x.dataset.mimic import find_sources, image_file
@@ -244,6 +244,23 @@ def test_a_build_that_dies_at_any_file_goes_on(mimic, with_images, build_in, tmp
     with pytest.raises(InputError, match="no finished dataset"):
         check_dataset(out)
     assert contents(build_in(mimic, out, images=Images(SMALL)).folder) == expected
+
+
+def test_a_finished_build_that_dies_in_its_second_run_is_no_finished_one(mimic, build_in, tmp_path):
+    built = build_in(mimic, tmp_path / "out", images=Images(SMALL))
+    files = contents(built.folder)
+    died = subprocess.run(command(mimic, built.folder, 2, "before", script=DYING + BUILD), capture_output=True)
+    assert died.returncode == 9 and not (built.folder / "report.json").exists()
+    assert contents(build_in(mimic, built.folder, images=Images(SMALL)).folder) == files
+
+
+def test_a_divided_row_without_its_image_goes_once(mimic, build_in, tmp_path, monkeypatch):
+    for module in (changes, pairs):
+        monkeypatch.setattr(module, "MAX_TOKENS", 12)
+    built = build_in(mimic, tmp_path / "out", long="split", images=Images(SMALL))
+    gone = built.rejects.filter(pl.col("reason").str.starts_with("image_"))
+    assert built.table["parts"].max() > 1 and len(gone) == 4 and built.rejects["row"].is_unique().all()
+    assert built.report["rows_kept"] + len(built.rejects) == len(mimic.rows)
 
 
 def test_a_build_that_died_before_its_settings_were_written_goes_on(mimic, build_in, tmp_path):
