@@ -143,46 +143,52 @@ def finish(collected: Collected, out: Path, images: Images) -> dict[str, Any]:
 
 def _with_images(accepted: Rows, rejected: Rows, files: Mapping[str, Path], out: Path, images: Images) -> Rows:
     """Prepare the images of the rows; those whose images cannot be used move to the rejects."""
-    official = images.layout == "official"
-    targets: dict[Path, Path] = {}
+    past_folder, current_folder = ("past", "current") if images.layout == "official" else ("images", "images")
+    sources: dict[Path, Path] = {}
     alignments: dict[Path, tuple[Path, Path]] = {}
+    needed: list[tuple[Path, ...]] = []
     for row in accepted:
         past, current = row["past_dicom_id"], row["current_dicom_id"]
-        row["current_image"] = f"{'current' if official else 'images'}/{current}.png"
-        row["past_image"] = f"{'past' if official else 'images'}/{past}.png"
-        row["registration"] = None
-        targets[out / row["current_image"]] = files[current]
+        # An unaligned past image is only a step on the way; it has no place among the official ones.
+        plain = out / ("images" if images.register else past_folder) / f"{past}.png"
+        now = out / current_folder / f"{current}.png"
+        sources |= {plain: files[past], now: files[current]}
+        needed.append((plain, now))
         if images.register:
-            row["past_image"] = f"{'past' if official else 'registered'}/{past}__{current}.png"
-            alignments[out / row["past_image"]] = (files[past], files[current])
-        else:
-            targets[out / row["past_image"]] = files[past]
-    missing = {target for target, source in targets.items() if not source.is_file()}
+            folder = "past" if images.layout == "official" else "registered"
+            target = out / folder / f"{past}__{current}.png"
+            alignments[target] = plain, now
+            needed[-1] = plain, now, target
+            plain = target
+        row |= {name: path.relative_to(out).as_posix() for name, path in (("past_image", plain), ("current_image", now))}
+        row["registration"] = None
+    unusable = {
+        target: (Reason.IMAGE_MISSING, target.stem) for target, source in sources.items() if not source.is_file()
+    }
     failures = prepare_images(
-        ((source, target) for target, source in targets.items() if target not in missing), images.preparation
+        ((source, target) for target, source in sources.items() if target not in unusable), images.preparation
     )
-    quality: dict[Path, Any] = {}
+    unusable |= {target: (Reason.IMAGE_UNUSABLE, target.stem) for target in failures}
+    qualities: dict[Path, float | str] = {}
     if alignments:
         from instructx2x.dataset.registration import MIN_QUALITY, register_images
 
-        there = {target: pair for target, pair in alignments.items() if all(file.is_file() for file in pair)}
-        missing |= alignments.keys() - there.keys()
-        quality = register_images(there, images.preparation)
+        qualities = register_images(
+            (*pair, target) for target, pair in alignments.items() if not any(path in unusable for path in pair)
+        )
+        for target, quality in qualities.items():
+            if isinstance(quality, str):
+                unusable[target] = Reason.IMAGE_UNUSABLE, target.stem
+            elif quality < MIN_QUALITY:
+                unusable[target] = Reason.POOR_REGISTRATION, f"quality {quality:.3f}"
     kept = []
-    for row in accepted:
-        reason, detail = None, ""
-        for path in (out / row["past_image"], out / row["current_image"]):
-            if path in missing:
-                reason, detail = Reason.IMAGE_MISSING, path.stem
-            elif isinstance(failures.get(path, quality.get(path)), str):
-                reason, detail = Reason.IMAGE_UNUSABLE, path.stem
-        if reason is None and alignments:
-            row["registration"] = round(quality[out / row["past_image"]], 6)
-            if row["registration"] < MIN_QUALITY:
-                reason, detail = Reason.POOR_REGISTRATION, f"quality {row['registration']}"
-        if reason is None:
+    for row, paths in zip(accepted, needed, strict=True):
+        problem = next((unusable[path] for path in paths if path in unusable), None)
+        if problem is None:
+            row["registration"] = qualities.get(paths[-1])
             kept.append(row)
         elif row["part"] == 1:
+            reason, detail = problem
             rejected.append(
                 {key: row[key] for key in ("row", "past_study_id", "current_study_id", "subject_id", "text")}
                 | {"reason": reason.value, "detail": detail}
