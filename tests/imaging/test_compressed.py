@@ -258,6 +258,7 @@ def test_a_decoder_that_crashes_or_hangs_ends_in_one_line(monkeypatch, tmp_path,
         (tmp_path / "decoder.py").write_text(body)
         monkeypatch.setattr(compressed, "DECODER", tmp_path / "decoder.py")
         monkeypatch.setattr(compressed, "START_SECONDS", 1)
+        monkeypatch.setattr(compressed, "PATIENCE", 1)
         with pytest.raises(InputError, match="damaged"):
             read(path)
 
@@ -266,7 +267,8 @@ def test_scans_without_end_are_refused_before_decoding(make_compressed):
     pixels = smooth(8)
     codestream = jpeg(pixels, 8)
     at = codestream.index(b"\xff\xda")
-    path = make_compressed(pixels, 8, uid.JPEGBaseline8Bit, codestream[:at] + codestream[at : at + 14] * 300_000 + codestream[at:])
+    bomb = codestream[:at] + codestream[at : at + 14] * 300_000 + codestream[at:]
+    path = make_compressed(pixels, 8, uid.JPEGBaseline8Bit, bomb)
     with pytest.raises(InputError, match="scans"):
         read(path)
 

@@ -29,7 +29,7 @@ MODALITIES = {
     "SC": uid.SecondaryCaptureImageStorage,
 }
 # More than any radiograph's header needs; bounds the time and memory that a built one can cost.
-MAX_READS = 100_000
+MAX_READS = 50_000
 MAX_ELEMENT = 1 << 20
 # What an edit makes untrue: thumbnails, statistics of the pixels, signatures over them.
 STALE = (
@@ -224,6 +224,8 @@ def _lut(item: pydicom.Dataset, values: np.ndarray) -> tuple[np.ndarray, int]:
     # The first mapped value has the sign of what is mapped, whatever VR it was written with.
     if first > 0x7FFF and values.min() < 0:
         first -= 0x10000
+    if len(item.get_item("LUTData").value or b"") > MAX_ELEMENT:
+        raise InputError("a lookup table is longer than 1 MiB, as in no radiograph")
     data = item.LUTData
     if isinstance(data, bytes):
         entries = np.frombuffer(data, "<u2" if len(data) >= 2 * size else np.uint8)[:size].astype(np.int64)
