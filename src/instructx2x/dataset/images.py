@@ -83,9 +83,7 @@ def prepare_image(source: Path, preparation: Preparation) -> np.ndarray:
         InputError: a file that is missing, damaged, cut short, in colour, too large, too small or without contrast;
             one line with its name.
     """
-    image = _plain_jpeg(source)
-    if image is None:
-        image = Image.fromarray(np.round(read(source).display() * 255).astype(np.uint8))
+    image = gray_image(source)
     top, bottom, left, right = Frame(image.height, image.width, preparation.size, preparation.mode).content
     square = Image.new("L", (preparation.size, preparation.size))
     small = image.resize((right - left, bottom - top), Image.Resampling.LANCZOS)
@@ -94,6 +92,16 @@ def prepare_image(source: Path, preparation: Preparation) -> np.ndarray:
         raise InputError(f"{label(source)}: no contrast: every pixel has the same value")
     square.paste(small, (left, top))
     return np.asarray(square)
+
+
+def gray_image(source: Path) -> Image.Image:
+    """A radiograph's display in 8 bits, mode L, 0 black.
+
+    Raises:
+        InputError: what `imaging.read` refuses, and JPEGs that would take forever.
+    """
+    image = _plain_jpeg(source)
+    return image or Image.fromarray(np.round(read(source).display() * 255).astype(np.uint8))
 
 
 def prepare_images(
