@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -91,11 +92,11 @@ def train(
 ) -> None:
     """Train a model with a recipe.
 
-    Fine-tune as the paper does, on one device or, through accelerate or torchrun, on many:
+    Fine-tune as the paper does, on one device or, through torchrun or accelerate, on many:
 
     `x2x train paper-v1 --data mimic-edit --work runs/v1`
 
-    `accelerate launch --multi_gpu --num_processes 8 -m instructx2x.cli train paper-v1 --data mimic-edit --work runs/v1`
+    `torchrun --nproc_per_node 8 -m instructx2x.cli train paper-v1 --data mimic-edit --work runs/v1`
 
     Train the bundled model from scratch, stage by stage:
 
@@ -125,7 +126,8 @@ def train(
     model = finetune(
         settings, data=data, work=work, start=start, out=out, trackers=tuple(tracker or ()), cpu=device == "cpu"
     )
-    print(f"model: {model}")
+    if os.environ.get("RANK", "0") == "0":  # a launcher of several processes numbers them
+        print(f"model: {model}")
 
 
 def _refuse(options: dict[str, object], why: str) -> None:

@@ -35,10 +35,11 @@ from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration, s
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from diffusers.training_utils import EMAModel
 
+from instructx2x.dataset.images import TEMPORARY
 from instructx2x.dataset.table import load_dataset
 from instructx2x.errors import InputError, ModelError, OutputError
 from instructx2x.imaging.writing import atomic_write
-from instructx2x.models import Backbone
+from instructx2x.models import Backbone, backbone
 from instructx2x.training import checkpoints, validation
 from instructx2x.training.batches import Pairs, squared_errors
 from instructx2x.training.bundle import check_place, put_in_place, save_pipeline
@@ -120,7 +121,7 @@ def finetune(
     latents = encode_images(model.vae, data, files, work / "latents", key, accelerator)
     pairs = {"train": Pairs(train, latents, model), "validate": Pairs(held_out, latents, model)}
 
-    ema = _train(recipe, model, pairs, work, settings, accelerator)
+    ema = _train(recipe, model, pairs, work, accelerator)
     if accelerator.is_main_process:
         ema.copy_to(model.unet.parameters())
         _publish(model, out, model_card(recipe, settings, data, len(train), accelerator.num_processes))
@@ -163,11 +164,14 @@ def _claim(work: Path, settings: dict[str, Any]) -> None:
             if {**held, "start": held["start"]["sha256"]} != {**settings, "start": settings["start"]["sha256"]}:
                 raise OutputError(f"{work} holds a run with another recipe, start model or dataset: name a new --work")
             return
-        if work.exists() and any(work.iterdir()):
-            raise OutputError(f"{work} is in use for something else: name a new folder with --work")
+        occupied = work.exists() and any(not TEMPORARY.fullmatch(entry.name) for entry in work.iterdir())
         work.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{work} cannot be used as a run's folder: name a new one with --work") from error
+    except OSError as error:
+        raise OutputError(f"{work} cannot be written to ({error.strerror}): name another --work") from error
+    except (ValueError, KeyError, TypeError):
+        occupied = True
+    if occupied:
+        raise OutputError(f"{work} is in use for something else: name a new folder with --work")
     atomic_write(path, lambda file: file.write_text(json.dumps(settings, indent=2) + "\n"))
 
 
@@ -176,7 +180,6 @@ def _train(
     model: Backbone,
     pairs: dict[str, Pairs],
     work: Path,
-    settings: dict[str, Any],
     accelerator: Accelerator,
 ) -> EMAModel:
     """The loop; returns the moving average of the weights after the last step."""
@@ -202,7 +205,7 @@ def _train(
             validation.write_sheet(picture, work / "sheets", step)
         journal.report_validation(step, value, picture)
 
-    with Journal(accelerator, work, settings, first, recipe.steps) as journal:
+    with Journal(accelerator, work, asdict(recipe), first, recipe.steps) as journal:
         if first == 0 and recipe.validation:
             validate(0)  # what cannot be sampled or written shows now and not after hours
         for step in range(first, recipe.steps):
@@ -281,7 +284,8 @@ def _publish(model: Backbone, out: Path, card: str) -> None:
     )
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
-        save_pipeline(pipeline, partial)
+        with backbone._quiet():
+            save_pipeline(pipeline, partial)
         (partial / "README.md").write_text(card, encoding="utf-8")
         put_in_place(partial, out)
     except OSError as error:

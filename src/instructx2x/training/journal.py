@@ -82,7 +82,8 @@ class Journal:
         curves.append(self._validation, {"step": step, "loss": loss})
         for tracker in self._accelerator.trackers if sheet is not None else ():
             if hasattr(tracker, "log_images"):  # TensorBoard, Weights & Biases and some others have it
-                tracker.log_images({"validation": sheet[None]}, step=step)
+                options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                tracker.log_images({"validation": sheet[None]}, step=step, **options)
         self._say(step, f"validation loss {loss:.4f}")
 
     def _say(self, step: int, text: str) -> None:

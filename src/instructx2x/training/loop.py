@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,8 +94,13 @@ def fit(
                 sums = {}
             if (step + 1) % save_every == 0 or step + 1 == steps:
                 state = {"module": module.state_dict(), "optimiser": optimiser.state_dict()}
-                partial = state_file.with_suffix(".partial")
-                torch.save({**state, "ema": ema.state_dict(), "step": step + 1}, partial)
-                os.replace(partial, state_file)
+                write_state({**state, "ema": ema.state_dict(), "step": step + 1}, state_file)
     ema.copy_to(parameters)
     return module.eval()
+
+
+def write_state(state: dict[str, Any], file: Path) -> None:
+    """Write a run's state, whole or not at all."""
+    partial = file.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, file)

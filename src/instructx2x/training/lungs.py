@@ -30,6 +30,7 @@ from torch.nn import functional
 from instructx2x.anatomy.lungs import SIZE, LungNet, implausibility, symmetric_probabilities
 from instructx2x.errors import InputError
 from instructx2x.imaging.geometry import Frame
+from instructx2x.training.loop import write_state
 
 BATCH = 16
 LEARNING_RATE = 2e-3
@@ -313,7 +314,7 @@ def fit(
             progress.update(bar, advance=1, loss=float(loss.detach()))
             if checkpoint is not None and (step + 1) % checkpoint_every == 0:
                 state = {name: part.state_dict() for name, part in parts.items()}
-                torch.save({"step": step + 1, **state}, checkpoint)
+                write_state({"step": step + 1, **state}, checkpoint)
     return average.module.eval()
 
 
