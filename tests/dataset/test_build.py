@@ -472,8 +472,12 @@ def test_a_split_that_is_none_is_refused_before_any_work(mimic, build_in, tmp_pa
     assert one_line(error) and not (tmp_path / "out").exists()
 
 
-def test_a_set_without_pairs_is_a_whole_set(mimic, build_tables):
-    built = build_tables(mimic, views=("LAO",))
+def test_a_set_without_pairs_is_a_whole_set(own, build_tables):
+    rewrite(
+        own.diff_vqa / "mimic_pair_questions.csv",
+        lambda text: "\n".join(line for line in text.split("\n") if ",difference," not in line),
+    )
+    built = build_tables(own)
     assert built.table.is_empty() and built.table.schema == SCHEMA and built.report["rows_kept"] == 0
     assert "No instruction is left" in (built.folder / "README.md").read_text()
 
@@ -509,3 +513,16 @@ def test_hugging_face_loads_it(with_images, mimic, build_tables, tmp_path, monke
         assert split.column_names == ours.columns and len(split) == len(ours)
         for row, other in zip(split, ours.iter_rows(named=True), strict=True):
             assert row == other
+
+
+def test_a_build_that_broke_off_over_a_damaged_input_can_be_started_with_a_whole_one(own, build_in, tmp_path):
+    path = own.diff_vqa / "all_diseases.json"
+    whole = path.read_text()
+    path.write_text(whole[:-100])
+    with pytest.raises(InputError, match="all_diseases"):
+        build_in(own, tmp_path / "out")
+    path.write_text(whole)
+    assert build_in(own, tmp_path / "out").report["rows_kept"] > 50
+    path.write_text(whole + " ")
+    with pytest.raises(OutputError, match="other files or settings"):
+        build_in(own, tmp_path / "out")

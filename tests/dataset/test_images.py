@@ -15,7 +15,7 @@ from PIL import Image
 
 from instructx2x.dataset import images
 from instructx2x.dataset.images import Preparation, prepare_image, prepare_images
-from instructx2x.errors import InputError
+from instructx2x.errors import InputError, OutputError
 from instructx2x.imaging import atomic_write
 
 LANCZOS = Image.Resampling.LANCZOS
@@ -117,7 +117,7 @@ def progressive_bomb(make_chest):
     """A whole progressive JPEG with its last scan repeated, as a small file that would keep a decoder busy for long."""
     data = jpeg_bytes(make_chest(200, 160), progressive=True)
     scan = data[data.rindex(b"\xff\xda") : -2]
-    return data[:-2] + scan * 20_000 + data[-2:]
+    return data[:-2] + scan * 80_000 + data[-2:]
 
 
 def huge_header(data, height=60_000, width=60_000):
@@ -150,12 +150,12 @@ def test_hostile_files_are_refused_in_one_line(tmp_path, make_chest, kind):
     make, reason = HOSTILE[kind]
     source = tmp_path / "hostile.jpg"
     source.write_bytes(make(make_chest))
-    started = time.monotonic()
+    started = time.process_time()  # not the clock: these machines are busy
     with pytest.raises(InputError) as caught:
         prepare_image(source, Preparation(64))
     assert reason in str(caught.value) and "hostile.jpg" in str(caught.value)
     assert str(caught.value).isprintable()
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 5
 
 
 def test_places_that_are_no_file(tmp_path):
@@ -248,7 +248,7 @@ def test_leftovers_of_a_killed_run_are_swept_and_nothing_else(make_jpeg, tmp_pat
     # The names are those of atomic_write, not this test's idea of them.
     atomic_write(out / "old.png", lambda file: (seen.append(file.name), file.write_text("x")))
     assert images.TEMPORARY.fullmatch(seen[0])
-    kept = {"old.png", ".hidden.png", "notes.txt", ".0123456789abcdef.txt"}
+    kept = {"old.png", ".hidden.png", "notes.txt", ".0123456789abcdef.jpg"}
     for name in (*kept, seen[0], ".0123456789abcdef.png"):
         (out / name).write_text("x")
     prepare_images(batch(make_jpeg, tmp_path / "out", 1), Preparation(64))
@@ -269,8 +269,9 @@ def test_places_that_cannot_be_written_are_told(make_jpeg, tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.png").mkdir()
     for target in (tmp_path / "file" / "a.png", tmp_path / "folder.png", tmp_path / ("x" * 300 + ".png")):
-        failures = prepare_images([(source, target)], Preparation(64))
-        assert "cannot be written" in failures[target] and failures[target].isprintable()
+        with pytest.raises(OutputError, match="cannot be written") as error:
+            prepare_images([(source, target)], Preparation(64))
+        assert str(error.value).isprintable()
 
 
 def test_jobs_that_contradict_each_other(make_jpeg, tmp_path):

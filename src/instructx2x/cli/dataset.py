@@ -96,8 +96,6 @@ def build(
     order = tuple(dict.fromkeys(view.strip().upper() for view in views.split(",") if view.strip()))
     rules = Rules(version, order, strict, keep_unchanged, long)
     images = Images(None if tables_only else Preparation(size, fit), register and not tables_only, layout)
-    if not order:
-        raise InputError("--views names no view: choose such as PA or PA,AP")
     if open_data is not None and diff_vqa is None and mimic_cxr_jpg is None:
         if split != "mimic":
             raise InputError("open X-rays bring their own split, by patient: leave --split out")

@@ -23,9 +23,9 @@ from typing import Literal, TypeVar, get_args
 import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin
 
-from ..errors import InputError, InstructX2XError
+from ..errors import InputError, OutputError
 from ..imaging import MIN_SIDE, Frame, atomic_write, read
-from ..imaging.radiograph import check_size, label
+from ..imaging.radiograph import check_scans, check_size, label
 from ..imaging.reading import JPEG, MAX_BYTES
 
 Mode = Literal["squash", "letterbox"]
@@ -33,13 +33,10 @@ Sources = tuple[Path, ...]
 Outcome = TypeVar("Outcome")
 
 MAX_SIZE = 4096
-# Encoders write at most ten scans, and every further one costs a pass over all pixels: a file of some megabytes can
-# hold thousands, and would keep a worker busy for hours.
-MAX_SCANS = 100
 BAR_AFTER = 2.0  # seconds: shorter work needs no progress bar
 IEND = b"\0\0\0\0IEND\xae\x42\x60\x82"
 # The names under which imaging.atomic_write fills a file; what a killed run left is known by them.
-TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.[a-z]+")
+TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.(png|parquet|json|csv|md|txt)")
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ def gray_image(source: Path) -> Image.Image:
     """A radiograph's display in 8 bits, mode L, 0 black.
 
     Raises:
-        InputError: what `imaging.read` refuses, and JPEGs that would take forever.
+        InputError: whatever `imaging.read` refuses.
     """
     image = _plain_jpeg(source)
     return image or Image.fromarray(np.round(read(source).display() * 255).astype(np.uint8))
@@ -119,6 +116,7 @@ def prepare_images(
 
     Raises:
         InputError: a target that is no .png, or is asked for twice from different sources.
+        OutputError: a target cannot be written.
     """
 
     def make(sources: Sources) -> tuple[np.ndarray, Mapping[str, str]]:
@@ -170,6 +168,9 @@ def write_all(
 
     Returns:
         target -> what `accept` reports, or why the target could not be made, as a str. The order is the jobs'.
+
+    Raises:
+        OutputError: a target cannot be written. A full disk says nothing about the images.
     """
     workers = workers or usable_processors()
     for folder in {target.parent for target in jobs}:
@@ -185,11 +186,11 @@ def write_all(
             picture, entries = make(sources)
             target.parent.mkdir(parents=True, exist_ok=True)
             _write(picture, target, entries)
-        except InstructX2XError as error:
+        except InputError as error:
             return str(error)
         except OSError as error:
             reason = error.strerror or "the system refused"
-            return f"{label(target)}: cannot be written ({reason}); choose another folder"
+            raise OutputError(f"{label(target)}: cannot be written ({reason}); choose another folder") from error
         return accept(sources, entries)
 
     outcomes: dict[Path, Outcome | str] = dict.fromkeys(jobs)
@@ -269,10 +270,8 @@ def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
 def _plain_jpeg(source: Path) -> Image.Image | None:
     """The pixels of an 8-bit gray JPEG, or None for every other file, which `imaging.read` reads or refuses.
 
-    `read` takes twice as long over a JPEG, because it keeps what an edit needs: stored values and their display.
-
-    Raises:
-        InputError: a JPEG that would take forever.
+    `read` with its display takes three times as long over a JPEG, because it keeps what an edit needs: stored values
+    and their display.
     """
     try:
         if not source.is_file() or source.stat().st_size > MAX_BYTES:
@@ -282,13 +281,10 @@ def _plain_jpeg(source: Path) -> Image.Image | None:
         return None
     if not data.startswith(JPEG):
         return None
-    # Inside the coded pixels every FF is followed by 00, so this counts the headers of scans.
-    scans = data.count(b"\xff\xda")
-    if scans > MAX_SCANS:
-        raise InputError(f"{label(source)}: a JPEG in {scans} scans, which no camera writes; get an intact copy")
     try:
         image = JpegImagePlugin.JpegImageFile(BytesIO(data))
         check_size(image.height, image.width)
+        check_scans(data, image.height * image.width)
         if image.mode != "L" or image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             return None
         image.load()

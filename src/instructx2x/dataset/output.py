@@ -86,7 +86,7 @@ def claim(out: Path, settings: Mapping[str, Any]) -> None:
     path = out / "settings.json"
     try:
         if path.is_file():
-            if path.read_bytes() != text.encode():
+            if path.read_bytes() != text.encode() and not _only_begun(out):
                 raise OutputError(f"{out} holds a dataset built with other files or settings: choose another folder")
         # A run that was killed at once leaves an empty folder, or one with the beginning of its settings.
         elif out.exists() and not (out.is_dir() and all(TEMPORARY.fullmatch(entry.name) for entry in out.iterdir())):
@@ -100,6 +100,16 @@ def claim(out: Path, settings: Mapping[str, Any]) -> None:
         raise OutputError(f"{out} cannot be used ({error.strerror}): choose another folder") from error
     for folder in (out, out / "data"):
         sweep(folder)
+
+
+def _only_begun(out: Path) -> bool:
+    """Whether a build broke off here before it had made anything, over a damaged input perhaps."""
+    try:
+        ours = "x2x" in json.loads((out / "settings.json").read_bytes())
+    except (ValueError, TypeError):
+        return False
+    files = [path.name for path in out.rglob("*") if path.is_file() and not TEMPORARY.fullmatch(path.name)]
+    return ours and files == ["settings.json"]
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -160,7 +170,7 @@ def _with_images(accepted: Rows, rejected: Rows, files: Mapping[str, Path], out:
             alignments[target] = plain, now
             needed[-1] = plain, now, target
             plain = target
-        row |= {name: path.relative_to(out).as_posix() for name, path in (("past_image", plain), ("current_image", now))}
+        row["past_image"], row["current_image"] = (path.relative_to(out).as_posix() for path in (plain, now))
         row["registration"] = None
     unusable = {
         target: (Reason.IMAGE_MISSING, target.stem) for target, source in sources.items() if not source.is_file()

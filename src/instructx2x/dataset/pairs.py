@@ -17,12 +17,16 @@ from instructx2x.dataset.mimic import Metadata, StudyInfo
 from instructx2x.dataset.records import Record, difference
 from instructx2x.dataset.rejects import Reason, Rejected
 from instructx2x.dataset.table import edit_rows
+from instructx2x.errors import InputError
 from instructx2x.instructions import FINDINGS, Edit, render
 from instructx2x.instructions.tokens import MAX_TOKENS, clip_tokens
 
 AREA_QUESTION = "what has changed in the "
 """How a question begins whose answer names one change of level and leaves out the pair's other changes. It is not
 always the sign of one: version 1.0.1 wrote some answers anew and left their questions as they were."""
+
+VIEWS = ("PA", "AP")
+"""Frontal views: no other can be edited."""
 
 Choose = Callable[[str, str, tuple[str, ...]], str]
 
@@ -33,10 +37,13 @@ class Rules:
 
     Attributes:
         version: v1, or v2 with side, zone and severity.
-        views: in order of preference; both images of a pair are of one view.
+        views: of VIEWS, in order of preference; both images of a pair are of one view.
         strict: keep removals only where the later report denies the finding.
         unchanged: keep pairs in which nothing has changed, with an empty instruction.
         long: what happens to instructions over 77 tokens: "drop", "split" or "keep".
+
+    Raises:
+        InputError: no view, or one that is not frontal.
     """
 
     version: Version = "v1"
@@ -44,6 +51,10 @@ class Rules:
     strict: bool = False
     unchanged: bool = False
     long: Literal["drop", "split", "keep"] = "drop"
+
+    def __post_init__(self) -> None:
+        if not self.views or not set(self.views) <= set(VIEWS):
+            raise InputError(f"views {', '.join(self.views) or 'none'}: choose {' or '.join(VIEWS)}, or both")
 
 
 class Row(NamedTuple):
