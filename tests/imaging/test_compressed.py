@@ -107,6 +107,13 @@ def test_signed_values_in_codestreams_without_a_sign(make_compressed, name, prec
     np.testing.assert_array_equal(read(path).pixels, pixels)
 
 
+def test_a_sign_at_the_precision_of_the_codestream(make_compressed):
+    pixels = smooth(12).astype(np.int16) - 2048
+    words = pixels.view(np.uint16) & 0x0FFF
+    codestream = jpeg(words, 12, lossless=True, predictor=1)
+    np.testing.assert_array_equal(read(make_compressed(pixels, 16, uid.JPEGLosslessSV1, codestream)).pixels, pixels)
+
+
 def test_signed_jpeg_2000(make_compressed):
     pixels = smooth(12).astype(np.int16) - 2048
     path = make_compressed(pixels, 12, uid.JPEG2000Lossless, jpeg2k(pixels, 12))
