@@ -191,3 +191,32 @@ def test_real_images_are_prepared_and_checked(tmp_path):
     table = load_dataset(tmp_path / "out")
     assert len(table) > 6 and check_dataset(tmp_path / "out") == []
     assert len(list((tmp_path / "out/images").iterdir())) == len({*table["past_image"], *table["current_image"]})
+
+
+@pytest.mark.parametrize("layout", ["plain", "official"])
+def test_registered_pairs_lie_on_each_other_and_poor_ones_are_left_out(tmp_path, make_chest, layout):
+    pytest.importorskip("SimpleITK", reason="needs the register extra")
+    from instructx2x.dataset.registration import MIN_QUALITY
+
+    data, out = tmp_path / "open", tmp_path / "out"
+    (data / "images").mkdir(parents=True)
+    chest = make_chest(160, 160)
+    noise = np.random.default_rng(0).integers(0, 256, chest.shape).astype(np.uint8)
+    images = {"a": chest, "b": np.roll(chest, 6, axis=1), "c": noise}
+    for name, pixels in images.items():
+        Image.fromarray(pixels).save(data / f"images/{name}.png")
+    rows = [{"id": name, "patient_id": "p", "file": f"images/{name}.png", "qc": "ok"} for name in images]
+    pl.DataFrame(rows).write_csv(data / "metadata.csv")
+    pairs = [{**PAIR, "patient_id": "p", "past_id": "b", "current_id": "a"}]
+    pairs.append({**pairs[0], "past_id": "c"})
+    pl.DataFrame(pairs).write_csv(data / "pairs.csv")
+    report = build_open(data, out, rules=Rules(), images=Images(Preparation(160), register=True, layout=layout))
+    assert report["rejected"] == {"poor_registration": 1} and check_dataset(out) == []
+    row = load_dataset(out).row(0, named=True)
+    assert row["registration"] > MIN_QUALITY
+    past, current = (np.asarray(Image.open(out / row[f"{when}_image"])).astype(float) for when in ("past", "current"))
+    inside = np.s_[20:-20, 20:-20]
+    assert np.abs(past - current)[inside].mean() < np.abs(images["b"] - current)[inside].mean() / 3
+    assert Path(row["past_image"]).parts == ("past" if layout == "official" else "registered", "b__a.png")
+    if layout == "official":
+        assert not any(path.stem == "b" for path in (out / "past").iterdir())
