@@ -41,10 +41,7 @@ STALE = (
     "MACParametersSequence",
     "DigitalSignaturesSequence",
 )
-
-
 UNCOMPRESSED = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
-PIXEL_DATA = 0x7FE00010
 # Binary values whose bytes a big-endian file swaps, and the size of their words.
 WORDS = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
 
@@ -152,10 +149,7 @@ def _parse(data: bytes) -> pydicom.Dataset:
             f"transfer syntax {name} cannot be read; convert it first, for example with 'gdcmconv --raw IN OUT'"
         )
     dataset = pydicom.dcmread(_Metered(data), force=True)
-    for element in dataset.values():
-        if element.tag != PIXEL_DATA and len(getattr(element, "value", None) or b"") > MAX_ELEMENT:
-            if element.tag.group in (0x0008, 0x0018, 0x0020, 0x0028):
-                raise InputError(f"header element {element.tag} is longer than 1 MiB, as in no radiograph")
+    _check_lengths(dataset)
     if syntax is None:
         implicit, little = dataset.original_encoding
         syntax = uid.ImplicitVRLittleEndian if implicit else uid.ExplicitVRLittleEndian
@@ -166,6 +160,17 @@ def _parse(data: bytes) -> pydicom.Dataset:
         dataset.file_meta = meta
         meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
     return dataset
+
+
+def _check_lengths(dataset: pydicom.Dataset) -> None:
+    """Refuse megabytes in an element that will be decoded: a number of them would fill gigabytes."""
+    big_endian = not dataset.original_encoding[1]
+    for element in dataset.values():
+        used = element.tag.group in (0x0008, 0x0018, 0x0020, 0x0028)
+        # From big endian everything is decoded; binary values are one piece, however long.
+        binary = element.VR in (*WORDS, "OB") or (element.VR == "UN" and element.tag.is_private)
+        if (used or big_endian) and not binary and len(element.value or b"") > MAX_ELEMENT:
+            raise InputError(f"header element {element.tag} is longer than 1 MiB, as in no radiograph")
 
 
 def _little_endian(dataset: pydicom.Dataset) -> pydicom.Dataset:
