@@ -22,8 +22,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from typing import Any
 import polars as pl
 import torch
 from accelerate import Accelerator, DistributedType
-from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration, set_seed
+from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs, ProjectConfiguration, set_seed
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from diffusers.training_utils import EMAModel
 
@@ -98,12 +100,18 @@ def finetune(
         project_config=ProjectConfiguration(str(work), logging_dir=str(work / "logs")),
         # Accumulation follows from the batch and is done below, whatever the launcher's configuration says.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        # The others wait while one downloads the start model, or looks at every image over a slow network.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=2))],
         cpu=cpu,
     )
     if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
         raise InputError("weights divided over devices are not supported: launch with accelerate launch --multi_gpu")
     set_seed(recipe.seed, device_specific=True)  # only for a U-Net that has dropout of its own
 
+    splits = {"train": train, "validate": held_out}
+    files = {name: sorted({*table["past_image"], *table["current_image"]}) for name, table in splits.items()}
+    if accelerator.is_main_process:
+        check_images(data, files["train"] + files["validate"], recipe.size)
     with accelerator.main_process_first():  # the others find a download done
         model = load_start(start, accelerator.device)
     if model.size != recipe.size:
@@ -111,16 +119,14 @@ def finetune(
     settings = _settings(recipe, data, start, model)
     if accelerator.is_main_process:
         _claim(work, settings)
+        _tell_of_long_texts(train["instruction"].unique().to_list(), model)
     accelerator.wait_for_everyone()
 
-    files = sorted({*train["past_image"], *train["current_image"], *held_out["past_image"], *held_out["current_image"]})
-    if accelerator.is_main_process:
-        check_images(data, files, recipe.size)
-    accelerator.wait_for_everyone()
     key = model.digest + settings["data"]
-    latents = encode_images(model.vae, data, files, work / "latents", key, accelerator)
-    pairs = {"train": Pairs(train, latents, model), "validate": Pairs(held_out, latents, model)}
-
+    pairs = {
+        name: Pairs(table, encode_images(model.vae, data, files[name], work / "latents", key, accelerator), model)
+        for name, table in splits.items()
+    }
     ema = _train(recipe, model, pairs, work, accelerator)
     if accelerator.is_main_process:
         ema.copy_to(model.unet.parameters())
@@ -139,9 +145,10 @@ def _tables(data: Path, recipe: Finetuning) -> tuple[pl.DataFrame, pl.DataFrame]
             f"{data} has no validate rows: build the dataset with another --split, or set validation = 0 and sheet = 0 "
             "in the recipe"
         )
-    if train["past_image"].null_count() or train["current_image"].null_count():
+    held_out = validate[validation_rows(len(validate), recipe.validation, recipe.seed)]
+    if any(table[column].null_count() for table in (train, held_out) for column in ("past_image", "current_image")):
         raise InputError(f"{data} holds tables only: build the dataset without --tables-only")
-    return train, validate[validation_rows(len(validate), recipe.validation, recipe.seed)]
+    return train, held_out
 
 
 def _settings(recipe: Finetuning, data: Path, start: str, model: Backbone) -> dict[str, Any]:
@@ -153,6 +160,13 @@ def _settings(recipe: Finetuning, data: Path, start: str, model: Backbone) -> di
         "start": {"name": start, "sha256": model.digest},
         "data": sha256(sha256(table).digest() + sha256(built).digest()).hexdigest(),
     }
+
+
+def _tell_of_long_texts(texts: list[str], model: Backbone) -> None:
+    tokens = model.tokenizer(texts, truncation=False, verbose=False).input_ids
+    if long := sum(len(ids) > model.token_limit for ids in tokens):
+        told = f"{long} of {len(texts)} instructions are cut off at the {model.token_limit} tokens that the model reads"
+        print(told, file=sys.stderr)
 
 
 def _claim(work: Path, settings: dict[str, Any]) -> None:
@@ -193,6 +207,8 @@ def _train(
     unet, optimiser = accelerator.prepare(model.unet, optimiser)
     accelerator.register_for_checkpointing(ema)
     first = checkpoints.restore(accelerator, work / "checkpoints")
+    if first > recipe.steps:
+        raise OutputError(f"{work} holds a run of {first} steps already, and the recipe says {recipe.steps}")
     ema.to(accelerator.device)
     rounds = chunks(recipe.batch, accelerator.num_processes, recipe.per_device)
     total, counted = torch.zeros((), device=accelerator.device), 0

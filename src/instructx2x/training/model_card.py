@@ -23,6 +23,8 @@ def model_card(recipe: Finetuning, settings: Mapping[str, Any], data: Path, rows
     """
     built = data / "settings.json"
     how = json.loads(built.read_text()) if built.is_file() else {}
+    start = settings["start"]["name"]
+    start = Path(start).name if Path(start).exists() else start  # where it lay is nobody's business
     values = {name: value for name, value in asdict(recipe).items() if name != "start"}
     table = "\n".join(f"| {name} | {value} |" for name, value in values.items())
     return f"""\
@@ -32,7 +34,7 @@ Counterfactual chest X-rays by instruction. **Research only, not for diagnosis; 
 Fine-tuned with x2x {__version__}, for {recipe.steps:,} steps of {recipe.batch:,} samples (at the end on {processes}
 device{"s" if processes > 1 else ""}); the U-Net's weights are their moving average.
 
-- Start: `{settings["start"]["name"]}`, SHA-256 of its weights `{settings["start"]["sha256"]}`.
+- Start: `{start}`, SHA-256 of its weights `{settings["start"]["sha256"]}`.
 - Data: {rows:,} train pairs, fingerprint `{settings["data"]}`, built as below. The terms of the data hold for this
   model too: ask before you share a model that was trained on credentialed images.
 - Not measured: nothing here says how good the edits are. `calibration.json` is not part of it, so the editor reports

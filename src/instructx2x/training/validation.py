@@ -45,7 +45,7 @@ def sheet(model: Backbone, pairs: Pairs, recipe: Finetuning, accelerator: Accele
         (rows, columns, 3) uint8.
     """
     mine = []
-    for row in range(recipe.sheet)[accelerator.process_index :: accelerator.num_processes]:
+    for row in range(min(recipe.sheet, len(pairs)))[accelerator.process_index :: accelerator.num_processes]:
         draw = validation_draw(row, len(pairs), recipe.seed, model.latent_shape[1:], pairs.timesteps)
         batch = pairs.batch([row], [draw])
         past, current = batch.past.to(model.device), batch.current.to(model.device)
