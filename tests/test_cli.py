@@ -14,12 +14,11 @@ import numpy as np
 import pydicom
 import pytest
 import tifffile
-import torch
 from PIL import Image
 from pydicom import uid
 
 from instructx2x import NOTICE, __version__, cli
-from instructx2x.cli import console, editing, options
+from instructx2x.cli import editing, options
 from instructx2x.editing import PROFILES, SCHEDULERS
 from instructx2x.editing.editor import MAX_SAMPLES
 from instructx2x.models import BUNDLED
@@ -404,17 +403,6 @@ def test_a_defect_is_called_one(run, tmp_path, chest_file, monkeypatch):
     monkeypatch.setenv("X2X_DEBUG", "1")
     code, _, err = run("edit", chest_file, ADD, "-o", tmp_path / "out")
     assert code == 1 and "Traceback" in err
-
-
-def test_a_bar_shows_on_terminals_once_the_work_takes_a_while(capfd, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any stream for a terminal
-    for seconds, shown in ((60.0, False), (0.0, True)):
-        monkeypatch.setattr(console, "BAR_AFTER", seconds)
-        with console.progress() as step:
-            for done in (1, 2, 3):
-                step(done, 3, torch.zeros(1))
-        said = capfd.readouterr()
-        assert said.out == "" and ("Editing" in said.err) == shown
 
 
 def test_the_command_itself(tmp_path, chest_file, tiny_model):

@@ -347,23 +347,3 @@ def test_ctrl_c_ends_promptly_and_leaves_whole_files_only(tmp_path, many):
     # At most what was in work, two images, is finished after the signal; the other files are as they were.
     assert done < 15
     assert all(images.text_entries(path) == {"Preparation": "squash 512"} for path in out.iterdir())
-
-
-def test_a_bar_on_terminals_only_and_not_for_short_work(capsys, monkeypatch):
-    def output(terminal, after):
-        monkeypatch.setenv("TERM", "xterm")
-        monkeypatch.setattr(images, "BAR_AFTER", after)
-        if terminal:
-            monkeypatch.setenv("FORCE_COLOR", "1")
-        else:
-            monkeypatch.delenv("FORCE_COLOR", raising=False)
-        with images.progress("Preparing images", 3) as advance:
-            for _ in range(3):
-                advance()
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        return captured.err
-
-    assert "Preparing images" in output(terminal=True, after=0)
-    assert output(terminal=True, after=60) == ""
-    assert output(terminal=False, after=0) == ""

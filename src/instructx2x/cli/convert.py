@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from instructx2x.cli.console import BAR_AFTER, one_line, stderr
+from instructx2x.cli.console import one_line
+from instructx2x.progress import progress
 
 
 def convert(
@@ -54,30 +52,15 @@ def convert(
     """
     from instructx2x.models.conversion import convert
 
-    with _bar() as progress:
-        done = convert(checkpoint, out, ema=ema, tokenizer_from=tokenizer, overwrite=overwrite, progress=progress)
+    with progress("Converting", in_bytes=True) as advance:
+
+        def tell(done: int, total: int) -> None:
+            advance(to=done, total=total)
+
+        done = convert(checkpoint, out, ema=ema, tokenizer_from=tokenizer, overwrite=overwrite, progress=tell)
     taken = {True: ", averaged weights", False: ", weights as last trained", None: ""}[done.averaged]
     print(one_line(f"model: {done.folder} ({done.size / 1e9:.2f} GB{taken})"))
     if done.instructed:
         print(one_line(f'try it: x2x edit IMAGE "Add the finding of edema." -o OUT --model {done.folder}'))
     else:
         print("its U-Net sees no input image: a start for training, not a model that edits")
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
-    """A callback for bytes done and in all: a bar on stderr, on terminals, once it has taken BAR_AFTER seconds."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-    console, start = stderr(), time.monotonic()
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=console, transient=True)
-    with ExitStack() as stack:
-
-        def step(done: int, total: int) -> None:
-            if not bar.tasks and console.is_terminal and time.monotonic() - start > BAR_AFTER:
-                stack.enter_context(bar)
-                bar.add_task("Converting", total=total)
-            for task in bar.task_ids:
-                bar.update(task, completed=done)
-
-        yield step

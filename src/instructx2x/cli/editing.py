@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from instructx2x import NOTICE
-from instructx2x.cli.console import one_line, progress, stderr
+from instructx2x.cli.console import one_line, stderr
 from instructx2x.cli.options import (
     Anatomy,
     Device,
@@ -29,6 +29,7 @@ from instructx2x.cli.options import (
     Threshold,
 )
 from instructx2x.errors import OutputError
+from instructx2x.progress import progress
 
 if TYPE_CHECKING:
     from instructx2x.editing import Guidance, Study
@@ -89,7 +90,7 @@ def edit(
     `x2x edit chest.png "remove the cardiomegaly" -o out --model my/model --device cuda`
     """
     study = _open(image, instruction, out, profile, model, device, dtype, overwrite)
-    with progress(samples) as callback:
+    with progress("Editing") as advance:
         result = study.edit(
             instruction,
             seed=seed,
@@ -103,7 +104,7 @@ def edit(
             region=region,
             protect=protect,
             scheduler=scheduler,
-            callback=callback,
+            callback=lambda done, total, latents: advance(total=samples * total),
         )
     _save(result, out, overwrite)
 

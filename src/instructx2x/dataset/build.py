@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from instructx2x import __version__
-from instructx2x.dataset.images import progress
 from instructx2x.dataset.mimic import (
     IMAGE_RULE,
     find_sources,
@@ -20,6 +19,7 @@ from instructx2x.dataset.output import Collected, Images, claim, fingerprint, fi
 from instructx2x.dataset.pairs import Row, Rules, make_pairs
 from instructx2x.dataset.records import read_records
 from instructx2x.dataset.splits import split_patients
+from instructx2x.progress import progress
 
 
 def build(

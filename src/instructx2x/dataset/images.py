@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -27,13 +24,13 @@ from ..errors import InputError, OutputError
 from ..imaging import MIN_SIDE, Frame, atomic_write, read
 from ..imaging.radiograph import check_scans, check_size, label
 from ..imaging.reading import JPEG, MAX_BYTES
+from ..progress import progress
 
 Mode = Literal["squash", "letterbox"]
 Sources = tuple[Path, ...]
 Outcome = TypeVar("Outcome")
 
 MAX_SIZE = 4096
-BAR_AFTER = 2.0  # seconds: shorter work needs no progress bar
 IEND = b"\0\0\0\0IEND\xae\x42\x60\x82"
 # The names under which imaging.atomic_write fills a file; what a killed run left is known by them.
 TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.(png|parquet|json|csv|md|txt)")
@@ -242,29 +239,6 @@ def text_entries(path: Path) -> dict[str, str]:
 def usable_processors() -> int:
     """Processors that this process may use; a container or a queue often grants fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
-    """A function to call after each step: a bar on stderr, on terminals, once the work has taken BAR_AFTER seconds."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console, start, done = Console(file=sys.stderr), time.monotonic(), 0
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    bar = Progress(*columns, console=console, transient=True)
-    with ExitStack() as stack:
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            if not bar.tasks and console.is_terminal and time.monotonic() - start > BAR_AFTER:
-                stack.enter_context(bar)
-                bar.add_task(description, total=total)
-            for task in bar.task_ids:
-                bar.update(task, completed=done)
-
-        yield advance
 
 
 def _plain_jpeg(source: Path) -> Image.Image | None:
