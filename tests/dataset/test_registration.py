@@ -174,6 +174,15 @@ def test_what_a_patient_cannot_do_is_implausible(matrix, plausible):
     assert registration._plausible(matrix) == plausible
 
 
+def test_an_implausible_alignment_is_not_taken_however_well_it_fits(monkeypatch):
+    past = moved(patient(1), movement(24, 1, (0, 0), 128))
+    found = register(past, patient(1))
+    assert registration._plausible(found.matrix) and found.quality < 0.9
+    # With a wider limit it would be found, so the limit it is that held.
+    monkeypatch.setattr(registration, "TURN", 180.0)
+    assert register(past, patient(1)).quality > 0.9
+
+
 def test_the_same_images_give_the_same_bytes_in_any_process_or_thread(tmp_path):
     current = patient(1)
     past = moved(current, movement(4, 1.05, (0.03, 0.02), 128))
