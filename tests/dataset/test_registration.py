@@ -224,8 +224,8 @@ def pairs(tmp_path):
     jobs = []
     for number in range(4):
         past, current = tmp_path / "sources" / f"{number}p.png", tmp_path / "sources" / f"{number}c.png"
-        picture = patient(number)
-        turned = moved(picture, movement(2 * number, 1, (0.02, 0), 128)) if number else hopeless()["noise"]
+        picture = patient(number, 96)
+        turned = moved(picture, movement(2 * number, 1, (0.02, 0), 96)) if number else hopeless()["noise"][:96, :96]
         Image.fromarray(turned).save(past)
         Image.fromarray(picture).save(current)
         jobs.append((past, current, tmp_path / "out" / f"{number}.png"))
