@@ -1,5 +1,6 @@
 """The same dataset from open X-rays: every pair of its table is used, or goes for the reason that is plain in it."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -220,3 +221,9 @@ def test_registered_pairs_lie_on_each_other_and_poor_ones_are_left_out(tmp_path,
     assert Path(row["past_image"]).parts == ("past" if layout == "official" else "registered", "b__a.png")
     if layout == "official":
         assert not any(path.stem == "b" for path in (out / "past").iterdir())
+
+
+def test_registration_without_its_library_is_refused_before_any_work(monkeypatch):
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    with pytest.raises(InputError, match=r"instructx2x\[register\]"):
+        Images(register=True)

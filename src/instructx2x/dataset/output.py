@@ -46,11 +46,21 @@ class Images:
         preparation: size and mode; None: tables only.
         register: align every past image with its current one.
         layout: "plain", or "official" for the folders and the CSV that the paper's training code reads.
+
+    Raises:
+        InputError: registration is asked for, and its library is not installed.
     """
 
     preparation: Preparation | None = field(default_factory=Preparation)
     register: bool = False
     layout: Layout = "plain"
+
+    def __post_init__(self) -> None:
+        if self.register:
+            # Loaded only when asked for; a missing library is told before the work, not after hours of it.
+            from instructx2x.dataset.registration import register_images
+
+            register_images([])
 
 
 @dataclass
