@@ -71,7 +71,7 @@ def make_compressed(make_dicom, tmp_path):
 
 
 @pytest.mark.parametrize("name", LOSSLESS)
-@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 def test_lossless_sources_are_exact_and_round_trip(tmp_path, make_compressed, name, bits):
     syntax, encode = LOSSLESS[name]
     pixels = smooth(bits)

@@ -22,7 +22,7 @@ from .radiograph import check_scans
 # Transfer syntax -> the decoder of imagecodecs, and whether it is meant to lose something. One library for all:
 # libjpeg-turbo (jpeg8: baseline, extended to 12 bits, lossless to 16), CharLS (jpegls), OpenJPEG (jpeg2k) and
 # PackBits (rle). The decoder plugins of pydicom were weighed: Pillow's lacks 12 bits, JPEG lossless and JPEG-LS,
-# pylibjpeg's libjpeg is GPL, and gdcm's ended the process on one damaged codestream in a hundred.
+# pylibjpeg's libjpeg is GPL, and gdcm's ended the process on damaged codestreams.
 CODECS = {
     uid.JPEGBaseline8Bit: ("jpeg8", True),
     uid.JPEGExtended12Bit: ("jpeg8", True),
