@@ -11,7 +11,7 @@ Image = Annotated[
     Path,
     typer.Argument(
         metavar="IMAGE",
-        help="A frontal chest X-ray: PNG or TIFF (8 or 16 bit), JPEG, or uncompressed DICOM (CR, DX).",
+        help="A frontal chest X-ray: PNG or TIFF (8 or 16 bit), JPEG, or single-frame DICOM (CR, DX, MG, SC).",
         show_default=False,
     ),
 ]
