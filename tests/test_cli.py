@@ -376,7 +376,7 @@ def test_a_picture_says_where_to_edit(command, flag, run, tmp_path, make_chest, 
     with np.load(tmp_path / "out/chest/maps.npz") as maps:
         mask = maps["mask"]
     assert mask.any() and not mask[~bright if flag == "region" else bright].any()
-    assert json.loads((tmp_path / "out/chest/report.json").read_text())["mask"][f"narrowed_by_{flag}"]
+    assert json.loads((tmp_path / "out/chest/report.json").read_text())["mask"][flag]["fraction"] > 0
 
 
 def test_the_choices_are_those_of_the_editor():

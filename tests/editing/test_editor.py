@@ -219,6 +219,21 @@ def test_a_region_is_read_from_any_kind_of_picture(study, tmp_path, mode):
     np.testing.assert_array_equal(study.guidance(ADD, anatomy="none", region=tmp_path / "region.png").mask, expected)
 
 
+def test_boxes_are_the_regions_that_they_name(study):
+    height, width = study.display.shape
+    region = np.zeros((height, width), bool)
+    region[30:60, 20:60] = region[5:9, 70 : width + 50] = True
+    boxes = f"20,30,40,30; 70,5,{width},4"
+    for flag in ("region", "protect"):
+        by_boxes, by_array = (study.guidance(ADD, anatomy="none", **{flag: each}) for each in (boxes, region))
+        np.testing.assert_array_equal(by_boxes.mask, by_array.mask)
+        told = by_boxes.report["mask"][flag]
+        assert told == {"from": boxes, "fraction": region.mean()}
+        assert by_array.report["mask"][flag]["from"] == "an array"
+    with pytest.raises(InputError, match="no pixel"):
+        study.guidance(ADD, region=f"{width},0,10,10")
+
+
 def test_regions_that_cannot_be_read(study, tmp_path):
     (tmp_path / "text.png").write_text("a mask")
     Image.new("L", (3, 3)).save(tmp_path / "small.png")

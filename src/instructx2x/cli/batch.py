@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +10,21 @@ import typer
 
 from instructx2x import NOTICE
 from instructx2x.cli.console import one_line, stderr
-from instructx2x.cli.options import Anatomy, Device, Dtype, Model, Profile, Scheduler, Threshold
+from instructx2x.cli.options import (
+    Anatomy,
+    Device,
+    Dtype,
+    ImageGuidance,
+    Model,
+    Profile,
+    Samples,
+    Scheduler,
+    Steps,
+    TextGuidance,
+    Threshold,
+)
 from instructx2x.errors import InputError
+from instructx2x.progress import progress
 
 
 def batch(
@@ -46,19 +57,10 @@ def batch(
     profile: Profile = "default",
     anatomy: Anatomy = "default",
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of rows that name none.")] = 0,
-    samples: Annotated[
-        int, typer.Option(metavar="K", min=1, max=64, help="Edit every row with the noise of K seeds; see x2x edit.")
-    ] = 1,
-    steps: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Sampling steps.  [default: the profile's]", show_default=False),
-    ] = None,
-    text_guidance: Annotated[
-        float | None, typer.Option(metavar="S", help="s_T.  [default: the model's]", show_default=False)
-    ] = None,
-    image_guidance: Annotated[
-        float | None, typer.Option(metavar="S", help="s_I.  [default: the model's]", show_default=False)
-    ] = None,
+    samples: Samples = 1,
+    steps: Steps = None,
+    text_guidance: TextGuidance = None,
+    image_guidance: ImageGuidance = None,
     threshold: Threshold = None,
     scheduler: Scheduler = None,
     device: Device = None,
@@ -83,13 +85,13 @@ def batch(
         from instructx2x.editing.batch import MANIFEST, run_batch
 
         editor = Editor.from_pretrained(model, device=device, dtype=dtype)
-    with _progress() as on_row:
+    with progress("Editing rows") as advance:
         entries = run_batch(
             editor,
             rows,
             out,
             overwrite=overwrite,
-            on_row=on_row,
+            on_row=lambda done, total: advance(to=done, total=total),
             profile=profile,
             anatomy=anatomy,
             samples=samples,
@@ -120,32 +122,3 @@ def _rows(images: Path, out: Path, instruction: str | None, seed: int, profile: 
     if os.path.realpath(images) == os.path.realpath(out):
         raise InputError(f"results cannot go among the images in {images}: choose another folder")
     return folder_rows(images, instruction, seed)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left on stderr, on terminals. What is done at the first call tells nothing about speed."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = stderr()
-    columns = (
-        TextColumn("Editing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rows, left"),
-        TimeRemainingColumn(),
-    )
-    # A row can take longer than the half minute that rich looks back by default.
-    bar = Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=3600
-    )
-    with bar:
-        tasks = []
-
-        def tell(done: int, total: int) -> None:
-            if tasks:
-                bar.update(tasks[0], completed=done)
-            else:
-                tasks.append(bar.add_task("rows", total=total, completed=done))
-
-        yield tell

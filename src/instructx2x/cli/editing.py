@@ -6,9 +6,7 @@ import os
 import tempfile
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from instructx2x import NOTICE
 from instructx2x.cli.console import one_line, stderr
@@ -17,6 +15,7 @@ from instructx2x.cli.options import (
     Device,
     Dtype,
     Image,
+    ImageGuidance,
     Instruction,
     Model,
     Out,
@@ -24,8 +23,11 @@ from instructx2x.cli.options import (
     Profile,
     Protect,
     Region,
+    Samples,
     Scheduler,
     Seed,
+    Steps,
+    TextGuidance,
     Threshold,
 )
 from instructx2x.errors import OutputError
@@ -45,31 +47,10 @@ def edit(
     profile: Profile = "default",
     anatomy: Anatomy = "default",
     seed: Seed = 0,
-    samples: Annotated[
-        int,
-        typer.Option(
-            metavar="K",
-            min=1,
-            max=64,
-            help="Edit with the noise of K seeds from --seed on, within the first one's mask, and map their spread.",
-        ),
-    ] = 1,
-    steps: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Sampling steps.  [default: the profile's]", show_default=False),
-    ] = None,
-    text_guidance: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S", help="s_T: how strongly to follow the text.  [default: the model's]", show_default=False
-        ),
-    ] = None,
-    image_guidance: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S", help="s_I: how strongly to stay with the image.  [default: the model's]", show_default=False
-        ),
-    ] = None,
+    samples: Samples = 1,
+    steps: Steps = None,
+    text_guidance: TextGuidance = None,
+    image_guidance: ImageGuidance = None,
     threshold: Threshold = None,
     region: Region = None,
     protect: Protect = None,

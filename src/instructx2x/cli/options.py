@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -61,25 +62,56 @@ Threshold = Annotated[
         show_default=False,
     ),
 ]
+
+
+def _file_or_boxes(value: str | None) -> str | None:
+    """Refuse a file that is not there, before the model is loaded; the editor reads the rest."""
+    if value is not None and not re.fullmatch(r"[\d,;\s]+", value) and not Path(value).is_file():
+        raise typer.BadParameter(f"{value} is neither a file nor boxes such as 100,80,200,150")
+    return value
+
+
 Region = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        metavar="FILE",
-        exists=True,
-        dir_okay=False,
-        help="Edit nowhere else: a picture of the image's size, bright where editing is allowed. It narrows the "
-        "anatomy; with --anatomy none it stands in its place.",
+        callback=_file_or_boxes,
+        metavar="FILE|BOXES",
+        help="Edit nowhere else: a picture of the image's size, bright where editing is allowed, or boxes in pixels, "
+        "x,y,width,height, several with ; between them. It narrows the anatomy; with --anatomy none it stands in its "
+        "place.",
         show_default=False,
     ),
 ]
 Protect = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        metavar="FILE",
-        exists=True,
-        dir_okay=False,
-        help="The opposite: a picture of the image's size, bright where nothing may change.",
+        callback=_file_or_boxes,
+        metavar="FILE|BOXES",
+        help="The opposite: a picture bright where nothing may change, or boxes.",
         show_default=False,
+    ),
+]
+Samples = Annotated[
+    int,
+    typer.Option(
+        metavar="K",
+        min=1,
+        max=64,
+        help="Edit with the noise of K seeds from --seed on, within the first one's mask, and map where they differ.",
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Sampling steps.  [default: the profile's]", show_default=False),
+]
+TextGuidance = Annotated[
+    float | None,
+    typer.Option(metavar="S", help="s_T: how strongly to follow the text.  [default: the model's]", show_default=False),
+]
+ImageGuidance = Annotated[
+    float | None,
+    typer.Option(
+        metavar="S", help="s_I: how strongly to stay with the image.  [default: the model's]", show_default=False
     ),
 ]
 Scheduler = Annotated[

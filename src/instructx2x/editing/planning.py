@@ -208,9 +208,9 @@ def _our_maps(study: Study, request: Request, view: View, allowed: np.ndarray, n
     backbone = study.editor.backbone
     frame, cells = view.frame, view.z0.shape[-1]
     if request.region is not None:
-        allowed = allowed * request.region
+        allowed = allowed * request.region.pixels
     if request.protect is not None:
-        allowed = allowed * ~request.protect
+        allowed = allowed * ~request.protect.pixels
     warnings = []
     if backbone.calibrated:
         entries = {int(t): entry for t, entry in backbone.calibration["timesteps"].items()}

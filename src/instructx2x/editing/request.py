@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,26 @@ from instructx2x.models import Backbone
 
 MAX_SAMPLES = 64
 
+# A picture's array or file, or boxes: see _boxes.
 Region = np.ndarray | str | Path
+_BOX = r"\s*\d{1,6}\s*(,\s*\d{1,6}\s*){3}"
+_BOXES = re.compile(f"{_BOX}(;{_BOX})*")
+
+
+@dataclass(frozen=True)
+class Area:
+    """A part of the image that a person named.
+
+    Attributes:
+        pixels: (H, W) bool at the source's size.
+        origin: the file, the boxes, or "an array".
+    """
+
+    pixels: np.ndarray
+    origin: str
+
+    def report(self) -> dict[str, Any]:
+        return {"from": self.origin, "fraction": float(self.pixels.mean())}
 
 
 @dataclass(frozen=True)
@@ -34,7 +54,7 @@ class Request:
         tokens: tokens of `text`.
         seed: of all noise.
         settings: the profile with the user's choices.
-        region, protect: (H, W) bool at the source's size, or None.
+        region, protect: where alone, and where never to edit, or None.
         warnings: what the report must say about them.
     """
 
@@ -44,8 +64,8 @@ class Request:
     tokens: int
     seed: int
     settings: profiles.Settings
-    region: np.ndarray | None
-    protect: np.ndarray | None
+    region: Area | None
+    protect: Area | None
     warnings: list[str]
 
 
@@ -123,11 +143,14 @@ def check_samples(samples: int) -> int:
     return count
 
 
-def _read_region(region: Region | None, name: str, shape: tuple[int, int]) -> np.ndarray | None:
-    """A region as (H, W) bool: bright is at least half of the brightest, so that 0/1 and 0/255 mean the same."""
+def _read_region(region: Region | None, name: str, shape: tuple[int, int]) -> Area | None:
+    """What a person named. Bright is at least half of the brightest, so that 0/1 and 0/255 mean the same."""
     if region is None:
         return None
     height, width = shape
+    if isinstance(region, str) and _BOXES.fullmatch(region):
+        return Area(_boxes(region, name, shape), region)
+    origin = "an array" if isinstance(region, np.ndarray) else str(region)
     wanted = f"{name} must have the image's size, {width} x {height} pixels"
     if not isinstance(region, np.ndarray):
         try:
@@ -140,7 +163,19 @@ def _read_region(region: Region | None, name: str, shape: tuple[int, int]) -> np
             raise InputError(f"{name} {region} cannot be read as a picture") from error
     if region.shape != (height, width):
         raise InputError(f"{wanted}, as an array of its height x width")
-    return (region > 0) & (region >= region.max() / 2)
+    return Area((region > 0) & (region >= region.max() / 2), origin)
+
+
+def _boxes(text: str, name: str, shape: tuple[int, int]) -> np.ndarray:
+    """Boxes "x,y,width,height" in pixels, one or several, as (H, W) bool."""
+    region = np.zeros(shape, bool)
+    for box in text.split(";"):
+        x, y, width, height = map(int, box.split(","))
+        part = region[y : y + height, x : x + width]
+        if part.size == 0:
+            raise InputError(f"{name} {box.strip()} holds no pixel of an image of {shape[1]} x {shape[0]}")
+        part[:] = True
+    return region
 
 
 def _whole(value: Any) -> int | None:

@@ -127,8 +127,9 @@ class Study:
             threshold: tau, above 0 and at most 1.
             scheduler: a name of `sampling.SCHEDULERS`, or a scheduler of diffusers'.
             region: edit nowhere else: an (H, W) array, or a picture of the source's size, bright where
-                editing is allowed. It narrows the pseudo mask; with anatomy="none" it stands in its place.
-            protect: the opposite: bright where nothing may change.
+                editing is allowed; or boxes in pixels, "x,y,width,height", several with ";" between them. It
+                narrows the pseudo mask; with anatomy="none" it stands in its place.
+            protect: the opposite: where nothing may change.
             callback: called after every step of every sample with (steps done, steps in all, latents); an
                 exception in it ends the edit.
             noise: (1, c, h, w), in place of the seed's, for the start and the kept region.
