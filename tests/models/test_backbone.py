@@ -135,7 +135,7 @@ def test_a_mistyped_path_is_told_from_a_hub_id(tmp_path):
 
 def test_a_checkpoint_file_is_no_folder(tmp_path):
     (tmp_path / "model.ckpt").write_bytes(b"")
-    assert "folder in diffusers' layout" in refused(tmp_path / "model.ckpt")
+    assert "x2x convert" in refused(tmp_path / "model.ckpt")
 
 
 def test_missing_bundle(monkeypatch, tmp_path):
