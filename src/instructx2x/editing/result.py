@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import uuid
 import zipfile
@@ -17,7 +16,7 @@ import torch
 from instructx2x.editing import pictures
 from instructx2x.errors import OutputError
 from instructx2x.imaging.radiograph import Radiograph
-from instructx2x.imaging.writing import edited_suffix, write, write_png
+from instructx2x.imaging.writing import edited_suffix, replace_folder, write, write_png
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +72,7 @@ class Guidance:
             _check_free(folder, overwrite)
             partial.mkdir(parents=True)
             self._write(partial)
-            _move(partial, folder, overwrite)
+            replace_folder(partial, folder, overwrite=overwrite)
         except OSError as error:
             raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
         finally:
@@ -180,18 +179,3 @@ def _check_free(folder: Path, overwrite: bool) -> None:
 
 def _is_result(folder: Path) -> bool:
     return (folder / "report.json").is_file() and (folder / "maps.npz").is_file()
-
-
-def _move(partial: Path, folder: Path, overwrite: bool) -> None:
-    """Put a finished folder in its place; an earlier result is moved away first, and back when that fails."""
-    if not (overwrite and folder.exists()):
-        os.rename(partial, folder)
-        return
-    earlier = partial.with_suffix(".earlier")
-    os.rename(folder, earlier)
-    try:
-        os.rename(partial, folder)
-    except OSError:
-        os.rename(earlier, folder)
-        raise
-    shutil.rmtree(earlier, ignore_errors=True)

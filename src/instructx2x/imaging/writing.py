@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -122,3 +123,22 @@ def atomic_write(path: str | os.PathLike, writer: Callable[[Path], object]) -> N
     except OSError as error:
         reason = error.strerror or "the system refused"
         raise OutputError(f"{label(path)}: cannot be written ({reason}); choose another folder") from error
+
+
+def replace_folder(partial: Path, folder: Path, *, overwrite: bool) -> None:
+    """Put a finished folder in its place; an earlier one is moved away first, and back when that fails.
+
+    Raises:
+        OSError: the system refused, or `folder` is in use and must not be replaced.
+    """
+    if not (overwrite and folder.exists()):
+        os.rename(partial, folder)
+        return
+    earlier = partial.with_suffix(".earlier")
+    os.rename(folder, earlier)
+    try:
+        os.rename(partial, folder)
+    except OSError:
+        os.rename(earlier, folder)
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)

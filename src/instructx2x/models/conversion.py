@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
 
 from instructx2x.errors import ModelError, OutputError
+from instructx2x.imaging.writing import replace_folder
 from instructx2x.models import backbone, compvis, weights
 from instructx2x.models.clip_tokenizer import tokenizer
 from instructx2x.models.compvis import Part
@@ -107,7 +108,7 @@ def convert(
             _write(partial, parts, scheduler, words, instructed, size, progress or (lambda done, total: None))
             if calibration.is_file():
                 shutil.copyfile(calibration, partial / "calibration.json")
-            _move(partial, out)
+            replace_folder(partial, out, overwrite=True)
         except (OSError, SafetensorError) as error:
             raise OutputError(f"{out} cannot be written: {getattr(error, 'strerror', None) or error}") from error
         finally:
@@ -264,18 +265,3 @@ def _index(scheduler: SchedulerMixin, instructed: bool) -> dict[str, Any]:
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
     }
-
-
-def _move(partial: Path, out: Path) -> None:
-    """Put the finished folder in its place; an earlier model is moved away first, and back when that fails."""
-    if not out.exists():
-        os.rename(partial, out)
-        return
-    earlier = partial.with_suffix(".earlier")
-    os.rename(out, earlier)
-    try:
-        os.rename(partial, out)
-    except OSError:
-        os.rename(earlier, out)
-        raise
-    shutil.rmtree(earlier, ignore_errors=True)

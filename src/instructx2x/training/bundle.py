@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from diffusers import AutoencoderKL, StableDiffusionInstructPix2PixPipeline, UNe
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from instructx2x.errors import OutputError
+from instructx2x.imaging.writing import replace_folder
 from instructx2x.training.unet import build_scheduler
 
 
@@ -59,5 +59,4 @@ def put_in_place(partial: Path, out: Path) -> None:
         OutputError: what is at `out` is no model.
     """
     check_place(out)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.replace(out)
+    replace_folder(partial, out, overwrite=True)
