@@ -167,6 +167,7 @@ def load(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    text_to_image: bool = False,
 ) -> Backbone:
     """Load a model.
 
@@ -176,6 +177,7 @@ def load(
         device: "cpu", "cuda", ...; by default a CUDA device when there is one.
         dtype: float32 (the default, whatever the files hold), bfloat16 or float16. Any of them runs on any
             device, but on a CPU the half precisions are slower than float32.
+        text_to_image: take a U-Net that sees no input image as well, which training extends and nothing can edit with.
 
     Raises:
         ModelError: the model is not there, is not safe to read, or is not an InstructPix2Pix model.
@@ -186,7 +188,7 @@ def load(
         if not (path / part).is_dir():
             raise ModelError(f"{model} is not a model in diffusers' layout: it has no folder {part!r}")
     unet_config, vae_config = _config(path / "unet"), _config(path / "vae")
-    _check_channels(str(model), unet_config, vae_config)
+    _check_channels(str(model), unet_config, vae_config, text_to_image)
     for part in _WEIGHTS:
         _check_weights(path, part)
 
@@ -313,13 +315,14 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _check_channels(model: str, unet: dict[str, Any], vae: dict[str, Any]) -> None:
+def _check_channels(model: str, unet: dict[str, Any], vae: dict[str, Any], text_to_image: bool) -> None:
     """An InstructPix2Pix U-Net sees the noisy latents and the input image's: twice the VAE's channels."""
     latent = vae.get("latent_channels", 4)
     seen = unet.get("in_channels", 4)
     if not isinstance(latent, int):
         raise ModelError(f"{model} does not name its VAE's latent_channels as a whole number")
-    if seen != 2 * latent or unet.get("out_channels", 4) != latent:
+    taken = (latent, 2 * latent) if text_to_image else (2 * latent,)
+    if seen not in taken or unet.get("out_channels", 4) != latent:
         raise ModelError(
             f"{model} is not an InstructPix2Pix model: its U-Net takes {seen} channels, not {2 * latent} "
             "(noisy latents and the input image's)"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizerFast
+from diffusers import UNet2DConditionModel
 
 from instructx2x.errors import ModelError
-from instructx2x.models import Backbone, backbone, load
+from instructx2x.models import Backbone, load
 
 
 def load_start(model: str, device: torch.device) -> Backbone:
@@ -24,11 +21,9 @@ def load_start(model: str, device: torch.device) -> Backbone:
     Raises:
         ModelError: the model is not there, is not safe to read, is of another kind, or does not predict noise.
     """
-    path = backbone._locate(model)
-    if (path / "unet").is_dir() and _is_text_to_image(path):
-        loaded = _load_text_to_image(model, device)
-    else:
-        loaded = load(model, device=device)
+    loaded = load(model, device=device, text_to_image=True)
+    if loaded.unet.config.in_channels == loaded.vae.config.latent_channels:
+        extend(loaded.unet)
     predicts = loaded.scheduler.config.get("prediction_type", "epsilon")
     if predicts != "epsilon":
         raise ModelError(f"{model} predicts {predicts} and not noise: start from a model of Stable Diffusion 1's kind")
@@ -51,34 +46,3 @@ def extend(unet: UNet2DConditionModel) -> None:
         new.bias.copy_(old.bias)
     unet.conv_in = new
     unet.register_to_config(in_channels=2 * latent)
-
-
-def _is_text_to_image(path: Path) -> bool:
-    unet, vae = backbone._config(path / "unet"), backbone._config(path / "vae")
-    latent = vae.get("latent_channels", 4)
-    return unet.get("in_channels", 4) == latent == unet.get("out_channels", 4)
-
-
-def _load_text_to_image(model: str, device: torch.device) -> Backbone:
-    path = backbone._locate(model)
-    for part in ("text_encoder", "vae", "unet"):
-        backbone._check_weights(path, part)
-    try:
-        with backbone._quiet():
-            scheduler = backbone._scheduler(path / "scheduler")
-            tokenizer = CLIPTokenizerFast.from_pretrained(path / "tokenizer", local_files_only=True)
-            text_encoder, vae, unet = (
-                backbone._network(kind, path / part).to(device=device, dtype=torch.float32).eval().requires_grad_(False)
-                for kind, part in (
-                    (CLIPTextModel, "text_encoder"),
-                    (AutoencoderKL, "vae"),
-                    (UNet2DConditionModel, "unet"),
-                )
-            )
-    except ModelError:
-        raise
-    except Exception as error:  # the libraries raise nearly anything for a damaged file
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ModelError(f"{model} cannot be loaded: {reason}") from error
-    extend(unet)
-    return Backbone(tokenizer, text_encoder, vae, unet, scheduler, name=model, path=path)
