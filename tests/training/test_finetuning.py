@@ -289,7 +289,9 @@ def quick(tmp_path):
 def test_a_killed_run_ends_as_an_undisturbed_one(undisturbed, data, tiny_model, quick, tmp_path):
     work = tmp_path / "work"
     arguments = ["train", quick, "--data", data, "--work", work, "--start", tiny_model, "--device", "cpu"]
-    process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # As many threads as this process has: sums of floats depend on how they are split.
+    one = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command(*arguments), env=one, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 120
     while not (work / "checkpoints/step-0000002").is_dir():
         assert process.poll() is None and time.monotonic() < end

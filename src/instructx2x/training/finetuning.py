@@ -8,7 +8,8 @@ weights. accelerate brings devices, precision, checkpoints and trackers.
 the seed and the samples' numbers (`draws`), the batch is shared out among the processes, and how often a device
 accumulates follows from the batch, the number of devices and how much goes through one at once. Sums of floats in
 another order are all that differs. A run that was killed goes on from its newest whole checkpoint, also on another
-number of devices, and on the same ones ends in the same bits where the device's arithmetic is repeatable.
+number of devices, and on the same ones (on a CPU, with as many threads) ends in the same bits where the device's
+arithmetic is repeatable.
 
 WORK holds, all of it derived from the dataset's images and under their terms:
 
