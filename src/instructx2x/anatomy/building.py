@@ -21,6 +21,7 @@ from instructx2x.anatomy.frames import REFERENCE, LungFrame, centres, lung_frame
 from instructx2x.anatomy.lungs import segment_lungs
 from instructx2x.anatomy.marks import CHESTXDET, Mark, read_marks
 from instructx2x.anatomy.priors import GRID, SUBCELLS, Priors
+from instructx2x.columns import read_columns
 from instructx2x.errors import InputError
 
 ATTRIBUTIONS = {
@@ -170,7 +171,7 @@ def build_from_data(data: Path) -> Priors:
     data = Path(data)
     boxes = [mark for mark in read_marks(data / "boxes.csv") if mark.source != CHESTXDET and not mark.held_out]
     outlines = read_marks(data / "chestxdet_polygons.jsonl.gz")
-    table = _read_table(data / "masks.csv", ["file", "structure"])
+    table = read_columns(data / "masks.csv", ["file", "structure"])
     masks = [_read_mask(data / name) for name in table.filter(pl.col("structure") == "lungs")["file"]]
     return build(boxes + outlines, count_lungs(masks), len(masks))
 
@@ -182,7 +183,7 @@ def only_pa(marks: Sequence[Mark], table: Path) -> list[Mark]:
         marks: any marks; their image is a DICOM id.
         table: MIMIC-CXR's `mimic-cxr-2.0.0-metadata.csv.gz`, or another CSV with `dicom_id` and `ViewPosition`.
     """
-    views = _read_table(Path(table), ["dicom_id", "ViewPosition"])
+    views = read_columns(Path(table), ["dicom_id", "ViewPosition"])
     wanted = set(views.filter(pl.col("ViewPosition") == "PA")["dicom_id"])
     return [mark for mark in marks if mark.image in wanted]
 
@@ -210,7 +211,7 @@ def measure_frame(data: Path, every: int = 1) -> LungFrame:
         every: look at each `every`-th image only.
     """
     wanted = pl.col("source").str.starts_with("NIH") & (pl.col("split") == "train") & (pl.col("qc") == "ok")
-    table = _read_table(Path(data) / "metadata.csv", ["file", "source", "split", "qc"]).filter(wanted).sort("file")
+    table = read_columns(Path(data) / "metadata.csv", ["file", "source", "split", "qc"]).filter(wanted).sort("file")
     found = []
     for name in table["file"][::every]:
         with Image.open(Path(data) / name) as image:
@@ -221,13 +222,6 @@ def measure_frame(data: Path, every: int = 1) -> LungFrame:
     if not found:
         raise InputError(f"no lungs found in the images of {data}")
     return LungFrame(*np.median(found, axis=0).tolist())
-
-
-def _read_table(path: Path, columns: list[str]) -> pl.DataFrame:
-    try:
-        return pl.read_csv(path, columns=columns, infer_schema=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"cannot read {path}: {str(error).splitlines()[0]}") from None
 
 
 def _read_mask(path: Path) -> np.ndarray:

@@ -6,13 +6,13 @@ Medical-Diff-VQA 1.0.0 and 1.0.1 (`mimic_pair_questions.csv`, `all_diseases.json
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 
+from instructx2x.columns import check_columns, read_columns
 from instructx2x.dataset.records import check_records
 from instructx2x.errors import InputError
 
@@ -111,9 +111,9 @@ def find_sources(diff_vqa: Path, mimic_cxr_jpg: Path, *, images: bool = True) ->
         raise InputError(f"not found: {names} (.csv or .csv.gz): give the folders as PhysioNet serves them")
     sources = Sources(**found, images=files)
     check_records(sources.records)
-    read_columns(sources.questions, QUESTION_COLUMNS, rows=0)
-    read_columns(sources.metadata, METADATA_COLUMNS, rows=0)
-    read_columns(sources.splits, SPLIT_COLUMNS, rows=0)
+    check_columns(sources.questions, QUESTION_COLUMNS)
+    check_columns(sources.metadata, METADATA_COLUMNS)
+    check_columns(sources.splits, SPLIT_COLUMNS)
     return sources
 
 
@@ -190,22 +190,3 @@ def image_file(images: Path, subject: str, study: str, dicom: str) -> Path:
 def _find(folder: Path, pattern: str) -> Path | None:
     """The file, unpacked or .gz; of several versions the newest."""
     return max((path for end in ("", ".gz") for path in folder.glob(pattern + end)), default=None)
-
-
-def read_columns(
-    path: Path, columns: Sequence[str], *, optional: Sequence[str] = (), rows: int | None = None
-) -> pl.DataFrame:
-    """Columns of a CSV (plain or .gz), all as text; of the optional ones those that are there.
-
-    Raises:
-        InputError: the file cannot be read, or lacks a column; the line names it.
-    """
-    try:
-        header = pl.read_csv(path, n_rows=0, infer_schema=False).columns
-        absent = [column for column in columns if column not in header]
-        if absent:
-            raise InputError(f"{path} has no column {', '.join(absent)}: give the file as it was published")
-        wanted = [*columns, *(column for column in optional if column in header)]
-        return pl.read_csv(path, columns=wanted, n_rows=rows, infer_schema=False).select(wanted)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from instructx2x import __version__
-from instructx2x.dataset.mimic import read_columns
+from instructx2x.columns import read_columns
 from instructx2x.dataset.output import Collected, Images, claim, fingerprint, finish
 from instructx2x.dataset.pairs import Rules
 from instructx2x.dataset.rejects import Reason, Rejected

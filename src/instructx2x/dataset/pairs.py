@@ -184,7 +184,7 @@ def _one_of(
     """The one row that stands for a pair: whole answers before those of one level alone; the others are rejected."""
     whole = [each for each in same_pair if not _one_level(each[1])]
     first, *others = whole or same_pair
-    if any(not first[1].says_the_same_as(answer) for _, answer in others if whole):
+    if whole and not all(first[1].says_the_same_as(answer) for _, answer in others):
         told = difference(main, reference) if main and reference else None
         confirmed = [each for each in whole if told and told.says_the_same_as(each[1])]
         if not confirmed:

@@ -18,9 +18,10 @@ from accelerate import Accelerator
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from instructx2x.dataset.images import progress, usable_processors
+from instructx2x.dataset.images import usable_processors
 from instructx2x.errors import InputError, OutputError
 from instructx2x.imaging.writing import atomic_write
+from instructx2x.progress import progress
 
 # Images in a file, and in a batch; fixed, so that the numbers do not depend on how many processes encode.
 SHARD, BATCH = 64, 8
