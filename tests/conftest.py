@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from instructx2x import cli
+
 torch.set_num_threads(1)
 
 CALIBRATION = {
@@ -187,3 +189,15 @@ def chest(height=96, width=80, maximum=255, dtype=np.uint8, seed=0):
 def make_chest():
     """The function above."""
     return chest
+
+
+@pytest.fixture
+def run(capfd):
+    """run(*args) -> (exit code, stdout, stderr), in this process."""
+
+    def call(*args):
+        code = cli.main([str(arg) for arg in args])
+        said = capfd.readouterr()
+        return code, said.out, said.err
+
+    return call

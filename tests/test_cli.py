@@ -17,7 +17,7 @@ import tifffile
 from PIL import Image
 from pydicom import uid
 
-from instructx2x import NOTICE, __version__, cli
+from instructx2x import NOTICE, __version__
 from instructx2x.cli import editing, options
 from instructx2x.editing import PROFILES, SCHEDULERS
 from instructx2x.editing.editor import MAX_SAMPLES
@@ -27,18 +27,6 @@ from instructx2x.models.backbone import DTYPES
 ADD = "Add the finding of left pleural effusion."
 QUICK = ["--anatomy", "prior", "--steps", "3"]
 RESULT = {"edited.png", "comparison.png", "guidance_map.png", "maps.npz", "report.json"}
-
-
-@pytest.fixture
-def run(capfd):
-    """run(*args) -> (exit code, stdout, stderr), in this process."""
-
-    def call(*args):
-        code = cli.main([str(arg) for arg in args])
-        said = capfd.readouterr()
-        return code, said.out, said.err
-
-    return call
 
 
 @pytest.fixture

@@ -6,22 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from instructx2x import NOTICE, cli
+from instructx2x import NOTICE
 
 ADD = "Add the finding of left pleural effusion."
 QUICK = ["--anatomy", "prior", "--steps", "2"]
-
-
-@pytest.fixture
-def run(capfd):
-    """run(*args) -> (exit code, stdout, stderr), in this process."""
-
-    def call(*args):
-        code = cli.main([str(arg) for arg in args])
-        said = capfd.readouterr()
-        return code, said.out, said.err
-
-    return call
 
 
 @pytest.fixture
