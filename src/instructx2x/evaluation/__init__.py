@@ -1,0 +1,1 @@
+"""Judging edited images, whoever made them."""
