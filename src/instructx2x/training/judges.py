@@ -56,7 +56,9 @@ HALF = {"verifier": 0, "scorer": 1}
 STORED = 256  # side of the cached pictures
 SIZE = 192
 BATCH = 32
-EPOCHS = {"verifier": 20, "scorer": 20, "demographics": 7}
+# Parts of the trunk, to the blocks of 24 channels, that keep the start's filters: they see but edges, and cost most.
+FROZEN = 6
+EPOCHS = {"verifier": 14, "scorer": 14, "demographics": 7}
 PEAK_LR = 1e-3
 WEIGHT_DECAY = 0.05
 SEED = 0
@@ -221,10 +223,14 @@ def shrink(images: np.ndarray, size: int) -> torch.Tensor:
     )
 
 
-def train_net(judge: str, given: Cases, net: JudgeNet, work: Path, *, epochs: int, size: int) -> JudgeNet:
+def train_net(judge: str, given: Cases, net: JudgeNet, work: Path, *, epochs: int, size: int, frozen: int) -> JudgeNet:
     """Train a judge's network; a run that was cut off goes on from `work/judge.pt`.
 
-    The averaged weights get batch statistics of their own in the end, from the pictures as they are.
+    Where the first FROZEN parts of the trunk do not learn, their batch statistics are made those of X-rays first. The
+    averaged weights get batch statistics of their own in the end, from the pictures as they are.
+
+    Args:
+        frozen: parts of the trunk, from the first, that do not learn.
     """
     weights = np.full(len(given.images), 1 / len(given.images))
     odds = None
@@ -233,10 +239,20 @@ def train_net(judge: str, given: Cases, net: JudgeNet, work: Path, *, epochs: in
         odds = torch.from_numpy(view_log_odds(given.targets, given.views, weights))
     targets = torch.from_numpy(given.targets)
     net = net.to(memory_format=torch.channels_last)
+    order = np.random.default_rng(SEED).permutation(len(given.images))
+
+    def settle() -> None:
+        parts = np.array_split(order, -(-len(order) // 64))
+        with torch.no_grad():
+            update_bn((shrink(given.images[part], size) for part in parts), net)
+
+    settle()
+    kept = net.trunk[:frozen].requires_grad_(False)
 
     def loss(rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         rows = rng.choice(len(weights), size=BATCH, p=weights)
         images = augment(torch.from_numpy(given.images[rows][:, None]).float() / 255, size)
+        kept.eval()
         # Against the loop's habit in float32: depthwise filters of half precision are the slower ones on CPUs.
         with torch.autocast(images.device.type, enabled=False):
             answers = net(images.contiguous(memory_format=torch.channels_last))
@@ -245,9 +261,7 @@ def train_net(judge: str, given: Cases, net: JudgeNet, work: Path, *, epochs: in
     steps = max(1, epochs * len(weights) // BATCH)
     settings = {"steps": steps, "peak_lr": PEAK_LR, "weight_decay": WEIGHT_DECAY, "seed": SEED, "save_every": 50}
     fit(judge, net, loss, work=work, ema_decay=0.99, **settings)
-    order = np.random.default_rng(SEED).permutation(len(given.images))
-    with torch.no_grad():
-        update_bn((shrink(given.images[part], size) for part in np.array_split(order, -(-len(order) // 64))), net)
+    settle()
     return net.eval().to(memory_format=torch.contiguous_format)
 
 
@@ -326,7 +340,7 @@ def make_judge(
         own = np.array([dealt[patient] == HALF[name] for patient in given.patients])
         given, others = given.take(own), given.take(~own)
     epochs = epochs or EPOCHS[name]
-    net = train_net(name, given, net, work, epochs=epochs, size=size)
+    net = train_net(name, given, net, work, epochs=epochs, size=size, frozen=0 if from_scratch else FROZEN)
     told = {
         "images": len(given.files),
         "patients": len(np.unique(given.patients)),
