@@ -152,6 +152,7 @@ def sampler():
         Pair(0, "lesion", [effusion], [], 0, -1),
         Pair(1, "level", [effusion], [effusion.at_level("large", 4.2)], 1, 2),
         Pair(1, "heal", [effusion], [], 3, -1),
+        Pair(1, "real", [effusion], [], 3, -1),
     ]
     table = pl.DataFrame(
         {
@@ -179,6 +180,11 @@ def test_samples_say_what_they_show(sampler, kind):
         elif kind == "add":
             assert sample.edits[0].operation is Operation.ADD
             assert any(torch.equal(sample.source, clean.float()) for clean in bank.clean)
+        elif kind == "real":
+            ill, healed = bank.clean[1].float(), bank.painted[3].float()
+            removed = sample.edits[0].operation is Operation.REMOVE
+            expected = (ill, healed) if removed else (healed, ill)
+            assert torch.equal(sample.source, expected[0]) and torch.equal(sample.target, expected[1])
         elif kind in ("remove", "heal"):
             assert sample.edits[0].operation is Operation.REMOVE
             assert any(torch.equal(sample.target, clean.float()) for clean in bank.clean)

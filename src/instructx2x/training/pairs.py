@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,9 @@ from instructx2x.training.simulation.lesions import (
     changed_region,
     corrupt,
     draw,
+    traits,
 )
+from instructx2x.training.simulation.transplants import RealLesion, collect
 from instructx2x.training.vae import encode
 
 CHUNK = 200
@@ -61,8 +64,9 @@ class Pair:
 
     Attributes:
         image: row of the clean X-ray in the image array.
-        kind: "lesion" (painted holds the lesions), "level" (after holds them at another level) or "heal" (painted is
-            the spoiled image; the lesion names what the spoiling stands for).
+        kind: "lesion" (painted holds the lesions), "level" (after holds them at another level), "heal" (painted is
+            the spoiled image; the lesion names what the spoiling stands for) or "real" (the X-ray itself holds the
+            lesions, real ones, and painted is the X-ray healed).
         lesions: what is in `painted`.
         after: what is in the second image of a "level" pair, else empty.
         painted: index of the painted image in the bank.
@@ -80,7 +84,8 @@ class Pair:
 def simulate(
     images: np.ndarray,
     table: pl.DataFrame,
-    traits: dict[str, Trait],
+    outlines: dict[str, list[np.ndarray]],
+    boxes: dict[str, list[tuple[float, float, float, float]]],
     out: Path,
     *,
     split: str = "train",
@@ -90,7 +95,15 @@ def simulate(
 ) -> None:
     """Paint the bank's images, CHUNK X-rays at a time; chunks that exist are left, so a killed run goes on.
 
-    Writes `out/chunk_<k>.npy`, (n, S, S) uint8, and `out/chunk_<k>.json`, its pairs.
+    Writes `out/chunk_<k>.npy`, (n, S, S) uint8, and `out/chunk_<k>.json`, its pairs; `chunk_real` holds the real
+    lesions of the split and their X-rays healed. Real lesions that are transplanted are always those of train.
+
+    Args:
+        images: (N, S, S) uint8, the X-rays of `table`'s rows.
+        outlines: lesions' outlines (simulation.lesions.load_outlines).
+        boxes: experts' boxes of opacities (simulation.transplants.load_boxes).
+        out: the bank's folder.
+        per_normal, per_abnormal: pairs for each X-ray without and with findings.
     """
     out.mkdir(parents=True, exist_ok=True)
     asked = {"images": list(images.shape), "split": split, "normal": per_normal, "abnormal": per_abnormal, "seed": seed}
@@ -99,6 +112,11 @@ def simulate(
         settings.write_text(json.dumps(asked))
     if json.loads(settings.read_text()) != asked:
         raise InputError(f"{out} holds pairs made with other settings: choose another --work, or delete that folder")
+    names = [spoken(findings) for findings in table["findings"]]
+    chest_of = partial(find_chest, images)
+    real = collect(images, table, names, chest_of, boxes, seed=seed)
+    _write_real(real if split == "train" else collect(images, table, names, chest_of, boxes, split=split), out)
+    findings = traits(outlines, real)
     rows = np.flatnonzero((table["adult"] & (table["split"] == split)).to_numpy())
     rows = np.random.default_rng(seed).permutation(rows)
     for start in track(range(0, len(rows), CHUNK), description="simulating lesions"):
@@ -109,12 +127,10 @@ def simulate(
         pairs: list[Pair] = []
         for row in rows[start : start + CHUNK]:
             rng = np.random.default_rng((seed, int(row)))
-            image = images[row].astype(np.float32) / 255
-            lungs = segment_lungs(image)
-            if not lungs.plausible:
+            chest = chest_of(row)
+            if chest is None:
                 continue
-            chest = Chest(image, {"right": lungs.right, "left": lungs.left})
-            present = spoken(table["findings"][int(row)])
+            present = names[row]
             normal = table["findings"][int(row)] == "No Finding"
             donor = images[rng.choice(rows)].astype(np.float32) / 255
             for _ in range(per_normal if normal else per_abnormal):
@@ -125,15 +141,34 @@ def simulate(
                     present,
                     normal,
                     donor,
-                    traits,
+                    findings,
                     rng,
                     painted,
                     pairs,
                 )
-        partial = target.with_suffix(".partial.npy")
-        np.save(partial, np.stack(painted) if painted else np.zeros((0, *images.shape[1:]), np.uint8))
-        target.with_suffix(".json").write_text(json.dumps([asdict(pair) for pair in pairs]))
-        partial.replace(target)
+        _write_chunk(target, painted, pairs)
+
+
+def find_chest(images: np.ndarray, row: int) -> Chest | None:
+    """The X-ray of a row with its lungs; None where they were not found."""
+    image = images[row].astype(np.float32) / 255
+    lungs = segment_lungs(image)
+    return Chest(image, {"right": lungs.right, "left": lungs.left}) if lungs.plausible else None
+
+
+def _write_real(real: list[RealLesion], out: Path) -> None:
+    pairs = []
+    for number, lesion in enumerate(real):
+        named = [Lesion(finding, lesion.side, lesion.zone, "", 0.0, 0) for finding in lesion.findings]
+        pairs.append(Pair(lesion.image, "real", named, [], number, -1))
+    _write_chunk(out / "chunk_real.npy", [lesion.healed for lesion in real], pairs)
+
+
+def _write_chunk(target: Path, painted: list[np.ndarray], pairs: list[Pair]) -> None:
+    unfinished = target.with_suffix(".partial.npy")
+    np.save(unfinished, np.stack(painted) if painted else np.zeros((0, 1, 1), np.uint8))
+    target.with_suffix(".json").write_text(json.dumps([asdict(pair) for pair in pairs]))
+    unfinished.replace(target)
 
 
 def _add_pair(
@@ -204,7 +239,7 @@ def encode_bank(vae: AutoencoderKL, images: np.ndarray, folder: Path) -> Bank:
     Raises:
         InputError: the folder holds no pairs.
     """
-    files = sorted(folder.glob("chunk_???.npy"))
+    files = sorted(file for file in folder.glob("chunk_*.npy") if ".partial" not in file.name)
     if not files:
         raise InputError(f"{folder} holds no pairs yet: run the stage pairs first")
     # Latents belong to the autoencoder that made them: another one finds none and makes its own.
@@ -214,6 +249,8 @@ def encode_bank(vae: AutoencoderKL, images: np.ndarray, folder: Path) -> Bank:
     offset = 0
     for file in track(files, description="encoding pairs"):
         chunk = np.load(file)
+        if not len(chunk):
+            continue
         latents = file.with_name(f"{file.stem}_{weights}.pt")
         painted.append(_cached(latents, lambda chunk=chunk: encode(vae, chunk).half()))
         for record in json.loads(file.with_suffix(".json").read_text()):

@@ -70,7 +70,8 @@ def run(
     from instructx2x.training import bundle, calibration, lungs, pairs, text_encoder, unet, vae
     from instructx2x.training import data as open_data
     from instructx2x.training.samples import Sampler
-    from instructx2x.training.simulation.lesions import load_outlines, traits
+    from instructx2x.training.simulation.lesions import load_outlines
+    from instructx2x.training.simulation.transplants import load_boxes
 
     for name, function in (
         ("vae", vae.train_vae),
@@ -92,10 +93,10 @@ def run(
     if "lungs" in stages:
         lungs.train_lungs(data, work / "lungs.safetensors", seed=seed, checkpoints=work / "lungs")
     if "pairs" in stages:
-        findings = traits(load_outlines(data))
+        outlines, boxes = load_outlines(data), load_boxes(data)
         for split in ("train", "val"):
             pairs.simulate(
-                images, table, findings, work / f"pairs_{split}", split=split, seed=seed, **settings["pairs"]
+                images, table, outlines, boxes, work / f"pairs_{split}", split=split, seed=seed, **settings["pairs"]
             )
     if not {"text_encoder", "unet", "bundle"} & set(stages):
         return out

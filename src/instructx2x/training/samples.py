@@ -12,8 +12,9 @@ from instructx2x.instructions import FINDINGS, LEVELS, SIDES, ZONES, Edit, Opera
 from instructx2x.training.pairs import Bank, spoken
 from instructx2x.training.simulation.lesions import Lesion
 
-# Kinds of sample and how often each is drawn. "single" is a real X-ray from a blank past image.
-MIX = {"add": 0.36, "remove": 0.22, "level": 0.07, "heal": 0.12, "nothing": 0.09, "single": 0.14}
+# Kinds of sample and how often each is drawn. "real" is real one-sided disease and its X-ray healed, "nothing" an
+# instruction that already holds, "single" a real X-ray from a blank past image.
+MIX = {"add": 0.30, "remove": 0.18, "level": 0.06, "heal": 0.08, "real": 0.10, "nothing": 0.24, "single": 0.04}
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,14 @@ class Sampler:
         self.bank = bank
         self.table = table
         self.of_kind = {
-            kind: [pair for pair in bank.pairs if pair.kind == kind] for kind in ("lesion", "level", "heal")
+            kind: [pair for pair in bank.pairs if pair.kind == kind] for kind in ("lesion", "level", "heal", "real")
         }
         self.of_kind["painted"] = self.of_kind["lesion"] + self.of_kind["level"]
         adult = table["adult"] & (table["split"] == split)
         self.adults = np.flatnonzero(adult.to_numpy())
         self.normals = np.flatnonzero((adult & (table["findings"] == "No Finding")).to_numpy())
         self.names = [spoken(findings) for findings in table["findings"]]
+        self.labelled = np.array([row for row in self.adults if self.names[row]])
 
     def draw(self, rng: np.random.Generator, kind: str | None = None) -> Sample:
         """Draw a sample; of the kind, if one is given."""
@@ -87,14 +89,31 @@ class Sampler:
         clean, spoiled = self._images(pair)
         return Sample("heal", spoiled, clean, name(pair.lesions, Operation.REMOVE, rng))
 
+    def _real(self, rng: np.random.Generator) -> Sample:
+        """Removal of real disease two times of three; read backwards, its adding."""
+        pair = self._pick("real", rng)
+        diseased, healed = self._images(pair)
+        if rng.random() < 0.66:
+            return Sample("real", diseased, healed, name(pair.lesions, Operation.REMOVE, rng))
+        return Sample("real", healed, diseased, name(pair.lesions, Operation.ADD, rng))
+
     def _nothing(self, rng: np.random.Generator) -> Sample:
-        """An instruction that already holds: the image comes back."""
-        pair = self._pick("painted", rng)
-        _, painted = self._images(pair)
-        if rng.random() < 0.5:
+        """An instruction that already holds: the image comes back.
+
+        Adding what is there, painted or real; removing from a normal X-ray what is not there, in words that some
+        lesion of the bank would have had.
+        """
+        chance = rng.random()
+        if chance < 0.35:
+            pair = self._pick("painted", rng)
+            _, painted = self._images(pair)
             return Sample("nothing", painted, painted, name(pair.lesions, Operation.ADD, rng))
+        if chance < 0.5:
+            row = int(rng.choice(self.labelled))
+            image = self.bank.clean[row].float()
+            return Sample("nothing", image, image, (Edit(Operation.ADD, str(rng.choice(self.names[row]))),))
         clean = self.bank.clean[int(rng.choice(self.normals))].float()
-        return Sample("nothing", clean, clean, name(pair.lesions, Operation.REMOVE, rng))
+        return Sample("nothing", clean, clean, name(self._pick("painted", rng).lesions, Operation.REMOVE, rng))
 
     def _single(self, rng: np.random.Generator) -> Sample:
         row = int(rng.choice(self.adults))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from instructx2x.instructions import Edit, Operation
 from instructx2x.instructions.vocabulary import FINDINGS
 from instructx2x.training.simulation import painters
 from instructx2x.training.simulation.chest import Chest
+from instructx2x.training.simulation.transplants import RealLesion, either, transplant
 
 SIZES = {"minimal": 1.0, "small": 2.0, "moderate": 3.0, "large": 4.2}
 GRADES = {"minimal": 1.0, "mild": 2.0, "moderate": 3.0, "severe": 4.5}
@@ -58,14 +60,30 @@ def load_outlines(data: Path) -> dict[str, list[np.ndarray]]:
     return outlines
 
 
-def traits(outlines: dict[str, list[np.ndarray]]) -> dict[str, Trait]:
-    """The findings that can be simulated. Those that look alike on a film share a painter."""
-    dense = painters.air_space((0.28, 0.42, 0.58, 0.72, 0.85), (1.8, 4.0), outlines["Consolidation"])
-    patchy = painters.air_space((0.2, 0.34, 0.5, 0.64, 0.78), (3.0, 6.0), outlines["Consolidation"])
-    hazy = painters.air_space((0.16, 0.27, 0.4, 0.54, 0.68), (3.5, 8.0), outlines["Consolidation"])
+def traits(outlines: dict[str, list[np.ndarray]], real: Sequence[RealLesion] = ()) -> dict[str, Trait]:
+    """The findings that can be simulated. Those that look alike on a film share a painter.
+
+    Args:
+        outlines: of `load_outlines`.
+        real: lesions to transplant beside the painted ones; without them everything is painted.
+    """
+    dense = painters.air_space((0.28, 0.42, 0.58, 0.72, 0.82), (3.0, 7.0), outlines["Consolidation"])
+    patchy = painters.air_space((0.2, 0.34, 0.5, 0.64, 0.78), (4.0, 9.0), outlines["Consolidation"])
+    hazy = painters.air_space((0.16, 0.27, 0.4, 0.54, 0.68), (5.0, 11.0), outlines["Consolidation"])
+    effusion, atelectasis = painters.effusion, painters.atelectasis
+
+    def with_real(painter: painters.Painter, share: float, *names: str) -> painters.Painter:
+        lesions = [lesion for lesion in real if set(names) & set(lesion.findings)]
+        return either(painter, transplant(lesions), share) if lesions else painter
+
+    effusion = with_real(effusion, 0.3, "pleural effusion")
+    atelectasis = with_real(atelectasis, 0.2, "atelectasis")
+    dense = with_real(dense, 0.35, "consolidation", "pneumonia")
+    patchy = with_real(patchy, 0.4, "pneumonia", "lung opacity")
+    hazy = with_real(hazy, 0.4, "lung opacity", "pneumonia")
     sizes = tuple(SIZES.items())
     return {
-        "pleural effusion": Trait(painters.effusion, 2.5, 0.15, levels=sizes),
+        "pleural effusion": Trait(effusion, 2.5, 0.15, levels=sizes),
         "blunting of the costophrenic angle": Trait(painters.effusion, 0.3, 0.1, levels=(("", 1.2),)),
         "cardiomegaly": Trait(painters.cardiomegaly, 1.4),
         "enlargement of the cardiac silhouette": Trait(painters.cardiomegaly, 0.6),
@@ -75,7 +93,7 @@ def traits(outlines: dict[str, list[np.ndarray]]) -> dict[str, Trait]:
         "pneumonia": Trait(patchy, 1.2, 0.2, LUNG_ZONES),
         "infection": Trait(patchy, 0.3, 0.2, LUNG_ZONES),
         "lung opacity": Trait(hazy, 1.2, 0.2, LUNG_ZONES),
-        "atelectasis": Trait(painters.atelectasis, 1.3, 0.3, BASES),
+        "atelectasis": Trait(atelectasis, 1.3, 0.3, BASES),
         "pneumothorax": Trait(painters.pneumothorax, 1.2, levels=sizes),
         "nodule": Trait(painters.nodule, 0.7, zones=LUNG_ZONES, levels=sizes),
         "mass": Trait(painters.mass, 0.6, zones=LUNG_ZONES, levels=sizes),
@@ -105,7 +123,7 @@ class Lesion:
         painter = traits[self.finding].painter
         image = chest.image
         # Findings that know no both-sided form are painted side by side.
-        one_by_one = self.side == "bilateral" and painter in (painters.effusion, painters.pleural_thickening)
+        one_by_one = self.side == "bilateral" and self.finding in ONE_BY_ONE
         for number, side in enumerate(("right", "left") if one_by_one else (self.side,)):
             rng = np.random.default_rng((self.seed, number))
             image = painter(replace(chest, image=image), side, self.zone, self.severity, view, rng)
@@ -129,6 +147,7 @@ class Lesion:
 
 
 BOTH = ("edema", "vascular congestion")
+ONE_BY_ONE = ("pleural effusion", "blunting of the costophrenic angle", "pleural thickening")
 
 
 def draw(traits: dict[str, Trait], rng: np.random.Generator, finding: str | None = None) -> Lesion:

@@ -36,7 +36,7 @@ def effusion(
         rng.uniform(0.85, 1.2),
         rng.uniform(0.1, 0.55),
         rng.uniform(1.2, 3),
-        rng.uniform(0.012, 0.035),
+        rng.uniform(0.02, 0.05),
     )
     lying = view == "AP" and rng.random() < 0.5
     cloud = texture(chest.size, rng, (8, 16, 32))
@@ -114,7 +114,7 @@ def pneumothorax(
     apical, wave, dark, line = (
         rng.uniform(0.9, 1.3),
         rng.uniform(-1, 1),
-        rng.uniform(0.1, 0.22),
+        rng.uniform(0.25, 0.5),
         rng.uniform(0.06, 0.12),
     )
     tail = rng.uniform(0.25, 0.9)
@@ -125,15 +125,27 @@ def pneumothorax(
     height = chest.boxes[side][1] - chest.boxes[side][0]
     gap = collapse * height * (apical * np.exp(-((v / 0.4) ** 2)) + tail * 0.5 * np.clip(1 - v, 0, 1))
     gap = gap * (1 + 0.12 * wave * np.sin(6 * v)) * sigmoid((u + 0.1 - 0.4 * np.clip(v - 0.15, 0, 1)) / 0.12)
-    inside = sigmoid((gap - depth) / 0.6) * ndimage.gaussian_filter(lung, 0.8)
-    weight = ndimage.gaussian_filter(lung, 7) + 1e-3
-    smooth = ndimage.gaussian_filter(chest.image * lung, 7) / weight
-    # The ribs stay: only what is finer than a rib, the vessels, goes.
-    base = 0.35 * smooth + 0.65 * ndimage.gaussian_filter(chest.image, 2.2)
-    image = chest.image + inside * (base * (1 - dark) - chest.image)
-    edge = np.exp(-(((depth - gap) / 0.9) ** 2)) * lung * sigmoid((gap - 2.5) / 0.5)
-    collapsed = np.clip(lung - inside, 0, 1) * 0.25 * collapse
+    # The air keeps off the outline's last pixels: blurred chest wall must not come in.
+    pixel = chest.size / 256
+    inside = sigmoid((gap - depth) / (0.6 * pixel))
+    rim = np.clip((ndimage.distance_transform_edt(lung) / pixel - 0.5) / 3, 0, 1)
+    inside = inside * ndimage.gaussian_filter(rim, pixel)
+    # Vessels are bright and thin and go; ribs are broader and stay.
+    bones = ndimage.grey_opening(chest.image, footprint=_disk(1.2 * pixel))
+    bones = ndimage.gaussian_filter(bones, 0.8 * pixel)
+    air = float(np.quantile(chest.image[lung > 0], 0.05))
+    darker = bones - 0.5 * dark * np.maximum(bones - air, 0) - 0.3 * dark * bones * (1 - bones)
+    image = chest.image + inside * (np.minimum(darker, chest.image) - chest.image)
+    edge = np.exp(-(((depth - gap) / (0.9 * pixel)) ** 2)) * lung * sigmoid((gap / pixel - 2.5) / 0.5)
+    collapsed = np.clip(lung - inside, 0, 1) * 0.45 * collapse
     return whiten(image, collapsed, chest.soft_tissue(side)) + line * edge
+
+
+def _disk(radius: float) -> np.ndarray:
+    """Pixels within a radius: (n, n) bool."""
+    reach = int(np.ceil(radius))
+    rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    return np.hypot(rows, columns) <= radius
 
 
 def nodule(
@@ -156,7 +168,7 @@ def _ball(chest: Chest, side: str, zone: str, radius: float, rng: np.random.Gene
     angle = np.arctan2(rows - y, columns - x)
     outline = 1 + sum(rng.uniform(-0.1, 0.1) * np.cos(k * angle + rng.uniform(0, 6.3)) for k in (2, 3, 5))
     stretch, turn = rng.uniform(0.8, 1.25), rng.uniform(0, np.pi)
-    density, radius = rng.uniform(0.4, 0.7), radius * rng.uniform(0.9, 1.1) * chest.size / 256
+    density, radius = rng.uniform(0.5, 0.8), radius * rng.uniform(0.9, 1.1) * chest.size / 256
     a = (columns - x) * np.cos(turn) + (rows - y) * np.sin(turn)
     b = (rows - y) * np.cos(turn) - (columns - x) * np.sin(turn)
     r = np.hypot(a * stretch, b / stretch) / (radius * outline)
@@ -241,6 +253,7 @@ def air_space(density: Sequence[float], softness: tuple[float, float], outlines:
         for lung in ("right", "left") if side == "bilateral" else (side,):
             patches = 1 + int(rng.random() < 0.35)
             alpha = np.zeros_like(image)
+            cloud, fine = texture(chest.size, rng, (6, 12, 24)), texture(chest.size, rng, (2, 3))
             for _ in range(patches):
                 y, x = place_in_lung(chest, lung, zone, rng)
                 points = outlines[int(rng.integers(len(outlines)))]
@@ -248,18 +261,19 @@ def air_space(density: Sequence[float], softness: tuple[float, float], outlines:
                     by_level(severity, (0.55, 0.75, 1.0, 1.3, 1.65)) * rng.uniform(0.85, 1.15) / patches**0.5
                 )
                 shape = _outline_at(points, y, x, growth, chest, rng)
-                alpha = np.maximum(
-                    alpha, ndimage.gaussian_filter(shape, rng.uniform(*softness) * chest.size / 256)
-                )
-            cloud, fine = texture(chest.size, rng, (6, 12, 24)), texture(chest.size, rng, (2, 3))
+                soft = rng.uniform(*softness)
+                blurred = ndimage.gaussian_filter(shape, soft * chest.size / 256)
+                # Straight outlines fray: the rim wanders with the cloud.
+                frayed = sigmoid((blurred - 0.45 + 0.2 * cloud * (0.3 + blurred)) / (0.12 + 0.015 * soft))
+                alpha = np.maximum(alpha, frayed * np.clip(4 * blurred, 0, 1))
             alpha = (
                 alpha
                 * by_level(severity, density)
                 * rng.uniform(0.85, 1.15)
-                * (1 + 0.16 * cloud + 0.05 * fine)
+                * (1 + 0.2 * cloud + 0.06 * fine)
             )
             tissue = chest.soft_tissue(lung)
-            image = whiten(image, np.clip(alpha, 0, 0.88) * chest.inside(lung, 1.0, 1.5), 0.92 * tissue)
+            image = whiten(image, np.clip(alpha, 0, 0.82) * chest.inside(lung, 1.0, 1.5), 0.92 * tissue)
         return image
 
     return paint
@@ -270,7 +284,10 @@ def place_in_lung(chest: Chest, side: str, zone: str, rng: np.random.Generator) 
     u, v = chest.coordinates(side)
     lung = chest.lungs[side] > 0.5
     depth = ndimage.distance_transform_edt(lung)
+    # Where the lung is white already, under the diaphragm or behind the heart, nothing would be seen.
+    airy = ndimage.gaussian_filter(chest.image, 3 * chest.size / 256) < 0.82 * chest.soft_tissue(side)
     allowed = (depth > 4) & (u > 0.1)
+    allowed = allowed & airy if (allowed & airy).any() else allowed
     if zone == "perihilar":
         allowed &= (np.abs(v - 0.45) < 0.15) & (u < 0.45)
     elif zone == "retrocardiac":
