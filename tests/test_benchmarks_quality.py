@@ -1,0 +1,313 @@
+"""What benchmarks/edit_quality.py and benchmarks/simulation_check.py count by, and that a killed run goes on."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
+import edit_quality
+from quality import measures, tables, tasks
+from quality.plain import edit_everywhere
+from quality.records import Journal
+
+from instructx2x.editing import Editor
+from instructx2x.errors import OutputError
+from instructx2x.instructions import parse
+
+
+@pytest.mark.parametrize(
+    ("successes", "count", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_gives_the_published_intervals(successes, count, low, high):
+    """Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3."""
+    assert measures.wilson(successes, count) == pytest.approx((low, high), abs=6e-5)
+
+
+def test_wilson_ends_are_the_roots_of_the_score_test():
+    """At the ends p the observed share lies exactly 1.96 standard errors, those of p, away."""
+    for successes, count in ((1, 7), (17, 20), (140, 220)):
+        for p in measures.wilson(successes, count):
+            assert abs(successes / count - p) == pytest.approx(1.959964 * (p * (1 - p) / count) ** 0.5)
+    assert measures.wilson(0, 0) == (0, 1)
+
+
+def test_counts_are_written_with_their_interval():
+    assert measures.share([True] * 17 + [False] * 3) == "17 of 20 (64-95 %)"
+    assert measures.share([]) == "-"
+
+
+def test_a_finding_moves_most_only_above_every_other():
+    change = np.array([0.5, -1.0, 0.4])
+    assert measures.moves_most(change, 0) and not measures.moves_most(change, 2) and measures.moves(change, 2)
+    assert not measures.moves_most(np.array([0.5, 0.5]), 0)
+    assert not measures.moves_most(np.zeros(3), 0) and not measures.moves(np.zeros(3), 0)
+    falls = -np.array([-0.1, -2.0, 0.3])
+    assert measures.moves_most(falls, 1) and measures.moves(falls, 0) and not measures.moves(falls, 2)
+
+
+def test_log_odds_are_finite_and_invert():
+    assert np.isfinite(measures.log_odds(np.array([0.0, 1.0]))).all()
+    assert 1 / (1 + np.exp(-measures.log_odds(np.array([0.2, 0.9])))) == pytest.approx([0.2, 0.9])
+
+
+def test_controls_are_the_other_findings_in_turn():
+    names = ("a", "b", "c", "d")
+    assert [measures.another(names, "b", n) for n in range(6)] == ["a", "c", "d", "a", "c", "d"]
+
+
+def test_the_patients_left_is_the_images_right():
+    left, right = (measures.half((4, 10), side, 0.4) for side in ("left", "right"))
+    assert left[:, 4:].all() and not left[:, :4].any()
+    np.testing.assert_array_equal(left, ~right)
+
+
+def test_shares_of_a_change(rng=np.random.default_rng(0)):
+    change, where = rng.normal(size=(20, 30)), rng.random((20, 30)) < 0.3
+    inside = measures.inside_share(change, where)
+    assert inside + measures.inside_share(change, ~where) == pytest.approx(1)
+    assert inside == pytest.approx(np.abs(change * where).sum() / np.abs(change).sum())
+    assert measures.mean_outside(change, where) == pytest.approx(np.abs(change[~where]).mean())
+    assert measures.inside_share(np.zeros((2, 2)), np.ones((2, 2), bool)) is None
+
+
+def test_what_is_left_of_a_painted_change():
+    rng = np.random.default_rng(1)
+    rows, columns = np.mgrid[:128, :128].astype(np.float64)
+    clean = 0.4 + 0.02 * rng.normal(size=(128, 128))
+    line = 0.2 * np.exp(-(((columns - 60 - rows / 9) / 1.5) ** 2))
+    haze = 0.3 * np.exp(-((rows - 64) ** 2 + (columns - 64) ** 2) / 40**2)
+    painted = clean + line + haze
+    for left in (0.0, 0.25, 1.0):
+        edited = clean + left * (painted - clean)
+        assert measures.painted_left(clean, painted, edited) == pytest.approx(left, abs=1e-9)
+        assert measures.line_left(clean, painted, edited, 4) == pytest.approx(left, abs=1e-9)
+    # A haze that goes while its line stays is mostly removed, but not its line.
+    assert measures.painted_left(clean, painted, clean + line) < 0.3
+    assert measures.line_left(clean, painted, clean + line, 4) == pytest.approx(1, abs=0.05)
+
+
+def test_correlations_need_something_to_correlate():
+    assert measures.correlation([1, 2, 3], [1, 2, 3]) is None
+    assert measures.correlation([1, 2, 3, 4], [5, 5, 5, 5]) is None
+    ages = np.random.default_rng(2).normal(size=50)
+    r, low, high = measures.correlation(ages, ages + np.random.default_rng(3).normal(size=50))
+    half_width = 1.959964 / 47**0.5
+    assert (r, low, high) == pytest.approx((r, *np.tanh(np.arctanh(r) + np.array([-half_width, half_width]))))
+
+
+FINDINGS = ("pleural effusion", "edema", "nodule")
+
+
+def quality(records, auc=(0.9, 0.8, 0.6), scale=(1.0, 1.0, 1.0)):
+    """Four source images; `scale` stretches a finding's log-odds everywhere."""
+    scale = np.array(scale)
+    base = np.array([[0.0, 1, 2], [2, 0, 1], [1, 2, 0], [3, 3, 3]])
+    sources = {f"{n}.png": {"scores": list(row * scale), "female": n % 2, "age": 40 + n} for n, row in enumerate(base)}
+    for record in records:
+        if "moved" in record:
+            record["scores"] = list((base[record["number"]] + record["moved"]) * scale)
+    return tables.Quality(FINDINGS, FINDINGS, dict(zip(FINDINGS, auc)), sources, list(sources), {}, records)
+
+
+def record(measure, finding, number, moved, method="default"):
+    return {
+        "measure": measure,
+        "finding": finding,
+        "method": method,
+        "file": f"{number}.png",
+        "number": number,
+        "moved": np.array(moved, float),
+    }
+
+
+def test_success_does_not_depend_on_a_findings_scale():
+    records = [record("add", "edema", n, moved) for n, moved in enumerate([(0, 2, 0), (3, 2, 0), (0, -1, 0)])]
+    for scale in ((1, 1, 1), (1, 50, 1), (0.1, 1, 7)):
+        measured = quality(records, scale=scale)
+        hits = measured.hits(records, 1, measures.moves_most)
+        assert hits == [True, False, False] == list(map(bool, hits))
+
+
+def test_the_table_counts_controls_on_the_same_images_and_holds_only_judged_findings_to_figures():
+    records = [record("add", "pleural effusion", n, (2, 0, 0)) for n in range(4)]
+    # Every edema edit looks like an effusion: edema fails, and the effusion's control has false successes.
+    records += [record("add", "edema", n, (2, 1, 0)) for n in range(4)]
+    records += [record("add", "nodule", n, (0, 0, -1)) for n in range(4)]
+    written = tables.success(quality(records), "add").splitlines()
+    rows = {line.split(" | ")[0].strip("| *"): [cell.strip(" |") for cell in line.split(" | ")] for line in written}
+    assert rows["pleural effusion"][1:4] == ["0.90", measures.share([True] * 4), measures.share([True] * 4)]
+    # The others in turn are edema, nodule, edema, nodule.
+    assert rows["pleural effusion"][5] == measures.share([True, False] * 2)
+    assert rows["edema"][2:4] == [measures.share([True] * 4), measures.share([False] * 4)]
+    assert rows["edema"][6] == "pleural effusion 4"
+    assert rows["nodule"][1] == "0.60, not judged"
+    assert rows["held to figures, together"][3] == measures.share([True] * 4 + [False] * 4)
+
+
+def test_removal_counts_falls():
+    records = [record("remove", "edema", n, moved) for n, moved in enumerate([(0, -2, 0), (-9, -2, 0), (0, 1, 0)])]
+    records += [record("control", "edema", 0, (-1, -2, 0))]
+    measured = quality(records)
+    assert measured.hits(measured.of("remove"), -1, measures.moves) == [True, True, False]
+    assert measured.hits(measured.of("remove"), -1, measures.moves_most) == [True, False, False]
+    assert measured.controls("remove", "edema") == measured.of("control")
+
+
+def test_two_edits_that_change_alike_are_no_success_of_a_level():
+    pairs = [(1.0, 2.0), (2.0, 1.0), (0.0, 0.0)]
+    records = [
+        {"measure": "level", "finding": "edema", "file": f"{n}.png", "edit": {"level": word}, "amount": amount}
+        for n, pair in enumerate(pairs)
+        for word, amount in zip((tasks.WEAK, tasks.STRONG), pair)
+    ]
+    assert tables.stronger(quality(records)) == [True, False, False]
+
+
+def test_identity_compares_sex_and_age():
+    pairs = [({"female": 0.9, "age": age}, {"female": 0.4 + 0.2 * (age > 41), "age": age}) for age in (40, 41, 42, 43)]
+    sexes, ages = tables.same_person(pairs)
+    assert sexes == [False, False, True, True] and ages.startswith("1.000")
+
+
+@pytest.fixture
+def planned():
+    images = tasks.Images(
+        val=[],
+        normals=[f"normal {n}" for n in range(40)],
+        positives={finding: [f"{finding} {n}" for n in range(9)] for finding in FINDINGS},
+        alone={},
+    )
+    shown = {finding: images.positives[finding][:2] for finding in FINDINGS}
+    return lambda methods, count, official: tasks.plan(FINDINGS, images, shown, methods, count, official)
+
+
+def test_tasks_ask_what_they_are_for(planned):
+    made = planned(tasks.METHODS, 8, 2)
+    assert len({task.key for task in made}) == len(made)
+    for task in made:
+        assert parse(task.text) == (task.edit,)
+        removes = task.measure in ("remove", "control", "nothing to remove")
+        assert task.edit.operation == ("remove" if removes else "add")
+        assert (task.edit.finding == task.finding) == (task.measure != "control")
+        assert (task.edit.level is not None) == (task.measure == "level")
+        assert task.file.startswith(task.finding if task.measure in ("remove", "control", "nothing to add") else "normal")
+    adds = [task for task in made if task.measure == "add"]
+    assert {task.edit.side for task in adds if task.finding == "edema"} == {None}
+    sides = [task.edit.side for task in adds if (task.finding, task.method) == ("nodule", "default")]
+    assert sides.count("left") == sides.count("right") == 4
+    # Every method edits the same images, the official profile the first of them.
+    by_method = {m: {(t.text, t.file, t.number) for t in adds if t.method == m} for m in tasks.METHODS}
+    assert by_method["official"] < by_method["default"] == by_method["no-rse"]
+    levels = [task for task in made if task.measure == "level"]
+    pairs = {(task.finding, task.file, task.number, task.edit.side) for task in levels}
+    assert len(levels) == 2 * len(pairs) and len({file for _, file, _, _ in pairs}) == len(pairs)
+
+
+def test_more_images_keep_what_fewer_measured(planned):
+    few, many = planned(tasks.METHODS, 4, 2), planned(tasks.METHODS, 8, 3)
+    kept = {task.key for task in few if task.measure != "level"}
+    assert kept < {task.key for task in many}
+    assert [task.file for task in many] == sorted(task.file for task in many)
+
+
+def test_a_journal_survives_a_kill_in_a_line(tmp_path):
+    path = tmp_path / "records.jsonl"
+    journal = Journal(path, {"model": "a", "findings": ("x",)})
+    journal.add("one", {"value": 1})
+    whole = path.read_bytes()
+    journal.add("two", {"value": [2.5]})
+    path.write_bytes(path.read_bytes()[:-7])
+    again = Journal(path, {"model": "a", "findings": ("x",)})
+    assert "one" in again and "two" not in again and path.read_bytes() == whole
+    again.add("two", {"value": [2.5]})
+    assert Journal(path, {"model": "a", "findings": ("x",)})["two"] == {"value": [2.5]}
+    with pytest.raises(OutputError, match="another --out"):
+        Journal(path, {"model": "b", "findings": ("x",)})
+    (tmp_path / "other.jsonl").write_text("something else\n")
+    with pytest.raises(OutputError, match="no journal"):
+        Journal(tmp_path / "other.jsonl", {})
+
+
+def test_without_rse_is_the_default_profile_with_everything_in_its_mask(make_tiny_model, tmp_path, make_chest):
+    """A model for which every cell is fully relevant: its edits without anatomy are those that nothing confines."""
+    scale = {"version": 1, "timesteps": {"800": {"null_p99": -2e6, "inside_median": -1e6}}, "tau": 0.1}
+    calibration = scale | {"text_guidance": 5.0, "image_guidance": 1.3}
+    editor = Editor.from_pretrained(make_tiny_model(tmp_path / "open", calibration=None), device="cpu")
+    editor.backbone.calibration = calibration
+    study = editor.open(make_chest(90, 70))
+    text = "Add the finding of left pleural effusion."
+    result = study.edit(text, seed=3, anatomy="none")
+    plain = edit_everywhere(study, text, seed=3)
+    assert result.mask.all() and plain.mask.all()
+    confined = editor.open(make_chest(90, 70)).edit(text, seed=3, region="10,10,20,20")
+    assert (confined.image.pixels != plain.image.pixels).any()
+    # The feather knows no edge here, so both are the same to the last bit.
+    np.testing.assert_array_equal(plain.image.pixels, result.image.pixels)
+    assert (plain.image.pixels != study.radiograph.pixels).mean() > 0.5
+
+
+class FakeJudge:
+    """Answers from the image's brightness by rows; "demographics" as well."""
+
+    def __init__(self, name):
+        self.outputs = ("female", "age") if name == "demographics" else tasks.MEASURED
+        self.findings = () if name == "demographics" else tasks.MEASURED
+        self.auc = dict.fromkeys(self.findings, 0.8)
+
+    def __call__(self, images):
+        columns = [np.resize(image.mean(axis=1), len(self.outputs)) for image in images]
+        return np.array(columns, np.float32) * (1, 60) if not self.findings else np.array(columns, np.float32)
+
+
+@pytest.fixture
+def data(tmp_path, make_chest):
+    folder = tmp_path / "data"
+    (folder / "images").mkdir(parents=True)
+    lines = ["id,file,patient_id,view,findings,sex,age,split,qc"]
+    for number, findings in enumerate(("No Finding", "No Finding", "Effusion", "Edema", "Mass")):
+        Image.fromarray(make_chest(64, 64, seed=number)).save(folder / f"images/{number:02}.png")
+        told = f"nih_{number},{'FM'[number % 2]},{30 + number}".split(",")
+        lines.append(f"nih_{number:08},images/{number:02}.png,{told[0]},PA,{findings},{told[1]},{told[2]},val,ok")
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_a_killed_benchmark_goes_on_to_the_same_tables(data, tmp_path, tiny_model, monkeypatch, capsys):
+    monkeypatch.setattr(edit_quality, "load_judge", FakeJudge)
+    monkeypatch.setattr(edit_quality, "MEASURED", ("pleural effusion", "edema"))
+    out = tmp_path / "out"
+    arguments = ["edit_quality.py", "--data", str(data), "--out", str(out), "--model", str(tiny_model)]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--count", "1", "--methods", "no-rse"])
+
+    def told():
+        """What is printed, without the seconds."""
+        edit_quality.main()
+        lines = capsys.readouterr().out.splitlines()
+        return [line.rsplit(" | ", 1)[0] if line.startswith("| no-rse") else line for line in lines]
+
+    first, path = told(), out / "records.jsonl"
+    whole = path.read_bytes()
+    assert sum(1 for line in first if line.startswith("| no-rse")) == 3
+    assert (out / "sheets/no-rse-pleural-effusion.png").is_file()
+    assert told() == first and path.read_bytes() == whole  # nothing left to do
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    assert told() == first
+
+    def values(content):
+        found = {line["key"]: line for line in map(json.loads, content.splitlines())}
+        return {key: {name: value for name, value in line.items() if name != "seconds"} for key, line in found.items()}
+
+    assert values(path.read_bytes()) == values(whole)
+
+
+def test_a_method_that_is_not_there_ends_in_one_line(data, tmp_path, monkeypatch):
+    arguments = ["edit_quality.py", "--data", str(data), "--out", str(tmp_path / "out"), "--methods", "default,best"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit, match="^--methods takes some of default,official,no-rse"):
+        edit_quality.main()
