@@ -226,7 +226,12 @@ def test_the_unet_is_instructpix2pix():
 
 
 def test_recipes_are_found_by_name_and_path(tmp_path):
-    assert read_recipe("open-cpu")["size"] == 256
+    short, full = read_recipe("open-cpu"), read_recipe("open")
+    assert short["size"] == full["size"] == 256
+    # The same model, trained for longer.
+    for stage, key in (("vae", "channels"), ("text_encoder", "width"), ("unet", "channels")):
+        assert short[stage][key] == full[stage][key]
+    assert short["unet"]["steps"] < full["unet"]["steps"]
     with pytest.raises(InputError, match="open-cpu"):
         read_recipe("nothing")
     broken = tmp_path / "broken.toml"

@@ -16,7 +16,7 @@ def train(
         str,
         typer.Argument(
             metavar="RECIPE",
-            help="A recipe of this package (paper-v1, paper-v2, open-cpu), or a TOML file.",
+            help="A recipe of this package (paper-v1, paper-v2, open, open-cpu), or a TOML file.",
             show_default=False,
         ),
     ],
@@ -24,7 +24,7 @@ def train(
         Path,
         typer.Option(
             metavar="DATA",
-            help="Folder of a dataset (x2x dataset build); for open-cpu, of the open X-rays.",
+            help="Folder of a dataset (x2x dataset build); for open and open-cpu, of the open X-rays.",
             show_default=False,
         ),
     ],
@@ -77,7 +77,7 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="open-cpu: vae, lungs, pairs, text_encoder, unet or bundle; repeat it for several.  [default: all]",
+            help="open, open-cpu: vae, lungs, pairs, text_encoder, unet or bundle; repeatable.  [default: all]",
             show_default=False,
         ),
     ] = None,
@@ -85,7 +85,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="cpu, cuda, ...  [default: cpu for open-cpu; GPUs where there are any for fine-tuning]",
+            help="cpu, cuda, ...  [default: cpu for open, open-cpu; GPUs where there are any for fine-tuning]",
             show_default=False,
         ),
     ] = None,
