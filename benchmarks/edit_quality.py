@@ -25,6 +25,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from quality.measures import fingerprint, half, inside_share, log_odds, mean_outside
+from quality.painted import HIGH_FINDINGS, remove_painted
+from quality.plain import Unconfined, edit_everywhere
+from quality.records import Journal, strip, write_sheet
+from quality.tables import Quality, print_tables
+from quality.tasks import MEASURED, METHODS, Task, choose, plan
 
 from instructx2x import Editor
 from instructx2x.anatomy.pseudo_mask import pseudo_mask
@@ -39,12 +45,6 @@ from instructx2x.instructions import Edit
 from instructx2x.progress import progress
 from instructx2x.training.data import load_table
 from instructx2x.training.simulation.lesions import load_outlines, traits
-from quality.measures import fingerprint, half, inside_share, log_odds, mean_outside
-from quality.painted import HIGH_FINDINGS, remove_painted
-from quality.plain import Unconfined, edit_everywhere
-from quality.records import Journal, strip, write_sheet
-from quality.tables import Quality, print_tables
-from quality.tasks import MEASURED, METHODS, Task, choose, plan
 
 SHOWN = 4  # edits of each finding, measure and method on a contact sheet
 
@@ -93,7 +93,9 @@ class Bench:
         study, began = self.study(task.file), time.perf_counter()
         record = asdict(task)
         if task.measure.startswith("nothing"):
-            self.journal.add(task.key, record | {"mask": float(study.guidance(task.text, seed=task.number).mask.mean())})
+            self.journal.add(
+                task.key, record | {"mask": float(study.guidance(task.text, seed=task.number).mask.mean())}
+            )
             return
         if task.method == "no-rse":
             outcome = edit_everywhere(study, task.text, seed=task.number)
@@ -209,7 +211,7 @@ def main() -> None:
     parser.add_argument("--model", default="bundled", help="bundled, or a folder")
     parser.add_argument("--count", type=int, default=20, help="images for each finding and measure")
     parser.add_argument("--methods", default=",".join(METHODS), help=f"some of {','.join(METHODS)}")
-    parser.add_argument("--official-count", type=int, default=3, help="the same for the official profile, which is slow")
+    parser.add_argument("--official-count", type=int, default=3, help="the same for the official profile, a slow one")
     options = parser.parse_args()
     methods = [method for method in METHODS if method in options.methods.split(",")]
     try:

@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from first_light import held_out
+from quality.measures import log_odds, markdown, moves, moves_most, share
+from quality.records import strip, write_sheet
 
 from instructx2x.anatomy.lungs import segment_lungs
 from instructx2x.errors import InputError, InstructX2XError
@@ -29,8 +31,6 @@ from instructx2x.progress import progress
 from instructx2x.training.data import load_table
 from instructx2x.training.simulation.chest import Chest
 from instructx2x.training.simulation.lesions import Trait, changed_region, draw, load_outlines, traits
-from quality.measures import log_odds, markdown, moves, moves_most, share
-from quality.records import strip, write_sheet
 
 SIZE = 256  # pixels a side, as the pairs of training are painted
 LEAST = 0.0008  # training leaves out what shows on a smaller part of the image
@@ -110,7 +110,7 @@ def run(data: Path, out: Path, count: int) -> None:
                 told = ", ".join(f"{change[place]:+.1f}" for change, place in zip(moved, places, strict=True))
                 strips.append(strip(f"{title}: {told} spreads", (chest.image, image)))
             columns = list(zip(*hits, strict=True)) or [()] * 5
-            others = ("; ".join(", ".join(f"{name} {n}" for name, n in tally.most_common(2)) or "-" for tally in instead))
+            others = "; ".join(", ".join(f"{name} {n}" for name, n in c.most_common(2)) or "-" for c in instead)
             rows.append([finding, *(f"{judge.auc.get(finding, float('nan')):.2f}" for judge in judges)])
             rows[-1] += [*map(share, columns), others]
             all_hits += hits

@@ -67,7 +67,8 @@ def test_the_patients_left_is_the_images_right():
     np.testing.assert_array_equal(left, ~right)
 
 
-def test_shares_of_a_change(rng=np.random.default_rng(0)):
+def test_shares_of_a_change():
+    rng = np.random.default_rng(0)
     change, where = rng.normal(size=(20, 30)), rng.random((20, 30)) < 0.3
     inside = measures.inside_share(change, where)
     assert inside + measures.inside_share(change, ~where) == pytest.approx(1)
@@ -112,7 +113,9 @@ def quality(records, auc=(0.9, 0.8, 0.6), scale=(1.0, 1.0, 1.0)):
     for record in records:
         if "moved" in record:
             record["scores"] = list((base[record["number"]] + record["moved"]) * scale)
-    return tables.Quality(FINDINGS, FINDINGS, dict(zip(FINDINGS, auc)), sources, list(sources), {}, records)
+    return tables.Quality(
+        FINDINGS, FINDINGS, dict(zip(FINDINGS, auc, strict=True)), sources, list(sources), {}, records
+    )
 
 
 def record(measure, finding, number, moved, method="default"):
@@ -164,7 +167,7 @@ def test_two_edits_that_change_alike_are_no_success_of_a_level():
     records = [
         {"measure": "level", "finding": "edema", "file": f"{n}.png", "edit": {"level": word}, "amount": amount}
         for n, pair in enumerate(pairs)
-        for word, amount in zip((tasks.WEAK, tasks.STRONG), pair)
+        for word, amount in zip((tasks.WEAK, tasks.STRONG), pair, strict=True)
     ]
     assert tables.stronger(quality(records)) == [True, False, False]
 
@@ -196,7 +199,9 @@ def test_tasks_ask_what_they_are_for(planned):
         assert task.edit.operation == ("remove" if removes else "add")
         assert (task.edit.finding == task.finding) == (task.measure != "control")
         assert (task.edit.level is not None) == (task.measure == "level")
-        assert task.file.startswith(task.finding if task.measure in ("remove", "control", "nothing to add") else "normal")
+        assert task.file.startswith(
+            task.finding if task.measure in ("remove", "control", "nothing to add") else "normal"
+        )
     adds = [task for task in made if task.measure == "add"]
     assert {task.edit.side for task in adds if task.finding == "edema"} == {None}
     sides = [task.edit.side for task in adds if (task.finding, task.method) == ("nodule", "default")]
@@ -309,5 +314,5 @@ def test_a_killed_benchmark_goes_on_to_the_same_tables(data, tmp_path, tiny_mode
 def test_a_method_that_is_not_there_ends_in_one_line(data, tmp_path, monkeypatch):
     arguments = ["edit_quality.py", "--data", str(data), "--out", str(tmp_path / "out"), "--methods", "default,best"]
     monkeypatch.setattr(sys, "argv", arguments)
-    with pytest.raises(SystemExit, match="^--methods takes some of default,official,no-rse"):
+    with pytest.raises(SystemExit, match=r"^--methods takes some of default,official,no-rse"):
         edit_quality.main()

@@ -1,4 +1,4 @@
-"""Removal at high resolution: a finding is painted on a real normal, and what an instruction leaves of it is measured."""
+"""Removal at high resolution: what an instruction leaves of a finding that was painted on a real normal."""
 
 from __future__ import annotations
 

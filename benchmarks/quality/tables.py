@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -68,8 +69,8 @@ class Quality:
 
     def instead(self, records: Sequence[Record], sign: int) -> str:
         """Which other finding moved most, and how often, where the asked one did not."""
-        places = [int(np.argmax(sign * self.change(record))) for record in records]
-        names = [self.judged[place] for place, r in zip(places, records, strict=True) if self.judged[place] != r["finding"]]
+        most = [(r["finding"], self.judged[int(np.argmax(sign * self.change(r)))]) for r in records]
+        names = [name for asked, name in most if name != asked]
         return ", ".join(f"{name} {count}" for name, count in Counter(names).most_common(2)) or "-"
 
     def controls(self, measure: str, finding: str) -> list[Record]:
@@ -88,14 +89,12 @@ def success(quality: Quality, measure: str) -> str:
     rows = []
     for finding in quality.findings:
         records, controls = quality.of(measure, finding), quality.controls(measure, finding)
-        cells = [
-            quality.hits(some, sign, rule) for some in (records, controls) for rule in (moves, moves_most)
-        ]
+        cells = [quality.hits(some, sign, rule) for some in (records, controls) for rule in (moves, moves_most)]
         columns[finding] = cells
         auc = quality.auc.get(finding, float("nan"))
         told = f"{auc:.2f}" + ("" if finding in quality.held else ", not judged")
         rows.append([finding, told, *map(share, cells), quality.instead(records, sign)])
-    together = [sum((columns[finding][place] for finding in quality.held), []) for place in range(4)]
+    together = [list(chain.from_iterable(columns[f][place] for f in quality.held)) for place in range(4)]
     rows.append(["**held to figures, together**", "", *map(share, together), ""])
     header = ["finding", "judge's AUC", f"{verb}", f"{verb} most", f"control: {verb}", f"control: {verb} most"]
     return markdown([*header, "most instead"], rows)
@@ -160,7 +159,7 @@ def levels(quality: Quality) -> str:
 
 
 def same_person(pairs: Sequence[tuple[Record, Record]]) -> tuple[list[bool], str]:
-    """Agreement in sex, and the correlation of ages with its interval, over pairs of the demographics judge's answers."""
+    """Agreement in sex, and the correlation of ages with its interval, over pairs of answers."""
     sexes = [(one["female"] >= 0.5) == (other["female"] >= 0.5) for one, other in pairs]
     found = correlation([one["age"] for one, _ in pairs], [other["age"] for _, other in pairs])
     return sexes, "-" if found is None else "{:.3f} ({:.3f} to {:.3f})".format(*found)
@@ -176,7 +175,7 @@ def identity(quality: Quality, methods: Sequence[str]) -> str:
     for name, records in groups(quality, methods).items():
         add(name, [(quality.sources[r["file"]], r) for r in records])
     looked = [quality.sources[file] for file in quality.val]
-    add("control: the next patient's image", list(zip(looked, looked[1:], strict=False)))
+    add("control: the next patient's image", list(pairwise(looked)))
     known = [(file, quality.truth.get(file, {})) for file in quality.val]
     truth = [
         (quality.sources[file], {"female": float(told["sex"] == "F"), "age": told["age"]})
@@ -211,7 +210,14 @@ def painted(quality: Quality) -> str:
             [finding, str(len(records)), share(not e for e in empty(records)), middle(left, ".2f"),
              share(value < 0.3 for value in left), middle(line, ".2f")]
         )  # fmt: skip
-    header = ["painted", "images", "mask not empty", "left of it, median", "under 0.30 left", "left of its line, median"]
+    header = [
+        "painted",
+        "images",
+        "mask not empty",
+        "left of it, median",
+        "under 0.30 left",
+        "left of its line, median",
+    ]
     return markdown(header, rows)
 
 
