@@ -1,0 +1,85 @@
+"""The docs' contact sheets: each finding added to the package's synthetic example, and removed again.
+
+    python benchmarks/gallery.py --out docs/gallery [--model FOLDER]
+
+No patient's image is used: the example was drawn by the bundled model. Writes one JPEG a group of findings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from quality.records import CAPTION, strip
+from quality.tasks import MEASURED, asked_side
+
+from instructx2x import NOTICE, Editor
+from instructx2x.editing.pictures import overlay
+from instructx2x.errors import InstructX2XError
+from instructx2x.instructions import Edit, Operation, render
+from instructx2x.progress import progress
+
+GROUPS = {"pleura-and-heart": 4, "lungs": 4, "small": 3}  # name -> number of findings, in the order below
+ORDER = (
+    "pleural effusion",
+    "pneumothorax",
+    "pleural thickening",
+    "cardiomegaly",
+    "edema",
+    "consolidation",
+    "lung opacity",
+    "atelectasis",
+    "pneumonia",
+    "mass",
+    "nodule",
+)
+
+
+def row(editor: Editor, finding: str, number: int) -> np.ndarray:
+    """Source, edited, guidance map, and the edited image with the finding removed again: (h, w, 3) uint8."""
+    add = Edit(Operation.ADD, finding, side=asked_side(finding, number))
+    with as_file(files("instructx2x") / "data" / "example.png") as image:
+        study = editor.open(image)
+    added = study.edit(render((add,)), seed=number)
+    undo = render((Edit(Operation.REMOVE, finding, side=add.side),))
+    removed = editor.open(added.image.pixels).edit(undo, seed=number)
+    veil = overlay(study.display, added.guidance, added.mask, added.pseudo_mask)
+    title = f"{render((add,))}   source | edited | guidance map | removed again"
+    return strip(title, (study.display, added.image.display(), veil, removed.image.display()))
+
+
+def write_jpeg(rows: list[np.ndarray], path: Path) -> None:
+    """Rows below each other over the notice that they are synthetic."""
+    body = np.concatenate(rows)
+    sheet = Image.new("RGB", (body.shape[1], len(body) + CAPTION))
+    sheet.paste(Image.fromarray(body), (0, 0))
+    ImageDraw.Draw(sheet).text((4, len(body) + 2), NOTICE, fill=(255, 190, 60), font=ImageFont.load_default(12))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path, quality=85, comment=NOTICE.encode())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", default="bundled", help="bundled, or a folder")
+    options = parser.parse_args()
+    assert set(ORDER) == set(MEASURED) and sum(GROUPS.values()) == len(ORDER)
+    try:
+        editor, rows = Editor.from_pretrained(options.model), []
+        with progress("editing", len(ORDER)) as advance:
+            for number, finding in enumerate(ORDER):
+                rows.append(row(editor, finding, number))
+                advance()
+        for name, count in GROUPS.items():
+            write_jpeg(rows[:count], options.out / f"{name}.jpg")
+            rows = rows[count:]
+    except InstructX2XError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""The counterfactual measure CMIG and its parts (method section 7): pure functions on judges' answers.
+
+Judges' answers come as arrays, one row an image; labels and answers of the same row belong to the same image.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from instructx2x.errors import InputError
+
+
+def pathology_auroc(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve of each finding: does a classifier see in the edited images what they should show?
+
+    Args:
+        labels: (N, F) float: 1 the target has the finding, 0 it has not, NaN unknown (that image is left out).
+        scores: (N, F) a classifier's scores of the edited images, any monotone scale.
+
+    Returns:
+        (F,) float64 in [0, 1]; NaN where only one kind of label is left.
+
+    Raises:
+        InputError: shapes differ, a score is not finite, or a label is none of 0, 1 and NaN.
+    """
+    labels, scores = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
+    if labels.shape != scores.shape or labels.ndim != 2:
+        raise InputError(f"labels {labels.shape} and scores {scores.shape} must be of one shape, images x findings")
+    if not np.isfinite(scores).all():
+        raise InputError("a classifier's score is not a finite number")
+    if not np.isin(labels[~np.isnan(labels)], (0, 1)).all():
+        raise InputError("labels must be 0, 1 or NaN")
+    areas = np.full(labels.shape[1], np.nan)
+    for column, (truth, score) in enumerate(zip(labels.T, scores.T, strict=True)):
+        known = ~np.isnan(truth)
+        if len(np.unique(truth[known])) == 2:
+            areas[column] = roc_auc_score(truth[known], score[known])
+    return areas
+
+
+def agreement(source: np.ndarray, edited: np.ndarray, threshold: float = 0.5) -> tuple[float, float]:
+    """How well a trait of the person (sex; race) survives the edit: AUROC and accuracy.
+
+    The judge's answer to the source, called at `threshold`, is the truth that its answer to the edited image is held
+    against.
+
+    Args:
+        source, edited: (N,) a judge's probabilities of the trait.
+
+    Returns:
+        (AUROC, accuracy), both in [0, 1]; the AUROC is NaN when all sources are called alike.
+
+    Raises:
+        InputError: shapes differ, there are no images, or an answer is not finite.
+    """
+    source, edited = _pairs(source, edited)
+    truth = source >= threshold
+    area = float(roc_auc_score(truth, edited)) if 0 < truth.sum() < len(truth) else math.nan
+    return area, float((truth == (edited >= threshold)).mean())
+
+
+def age_correlation(source: np.ndarray, edited: np.ndarray) -> float:
+    """Pearson's correlation of a judge's ages of source and edited image: in [-1, 1]; NaN when either never varies.
+
+    Args:
+        source, edited: (N,) years.
+
+    Raises:
+        InputError: shapes differ, there are no images, or an age is not finite.
+    """
+    source, edited = _pairs(source, edited)
+    if np.ptp(source) == 0 or np.ptp(edited) == 0:
+        return math.nan
+    return float(np.corrcoef(source, edited)[0, 1])
+
+
+def cmig(pathology: float, trait: float, age: float) -> float:
+    """CMIG = sqrt(P * sqrt(R * A)) with A = max(A, 0) (BiomedJourney, arXiv 2310.10765, as the paper uses it).
+
+    With the race judge's AUROC as `trait` it is CMIG. With the sex judge's it is CMIG-S, a measure of our own that
+    must be printed under that name.
+
+    Args:
+        pathology: mean AUROC of the findings, in [0, 1].
+        trait: AUROC of race or sex, in [0, 1].
+        age: correlation of ages, in [-1, 1]; below 0 counts as 0.
+
+    Returns:
+        In [0, 1]; NaN when a part is NaN.
+
+    Raises:
+        InputError: a part is outside its range.
+    """
+    for name, value, low in (("pathology", pathology, 0), ("trait", trait, 0), ("age", age, -1)):
+        if value < low or value > 1:
+            raise InputError(f"{name} must be in [{low}, 1], not {value}")
+    return math.sqrt(pathology * math.sqrt(trait * max(age, 0.0))) if not math.isnan(age) else math.nan
+
+
+def _pairs(source: np.ndarray, edited: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    source, edited = np.asarray(source, np.float64), np.asarray(edited, np.float64)
+    if source.shape != edited.shape or source.ndim != 1 or not len(source):
+        raise InputError(f"source {source.shape} and edited {edited.shape} must be as many answers, at least one")
+    if not (np.isfinite(source).all() and np.isfinite(edited).all()):
+        raise InputError("a judge's answer is not a finite number")
+    return source, edited
