@@ -94,6 +94,19 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "BATCH", 2)
+    given = small_set()
+
+    def run(sets, steps, seed):
+        return training.fit(LungNet((8, 8)), sets, steps=steps, seed=seed, label="", checkpoint=tmp_path / "state.pt")
+
+    run([given], 1, 0)
+    for sets, steps, seed in (([given.take([0, 1])], 1, 0), ([given], 2, 0), ([given], 1, 1)):
+        with pytest.raises(InputError, match="choose other --checkpoints"):
+            run(sets, steps, seed)
+
+
 def made_data(folder, patients=("a", "b", "c", "d")):
     """A data folder in miniature: pictures of two dark blocks and their masks."""
     (folder / "images").mkdir()
@@ -145,3 +158,32 @@ def test_training_writes_weights_that_load(tmp_path, monkeypatch):
     assert all(value.dtype == torch.float16 for value in state.values())
     assert set(state) == {n for n in LungNet().state_dict() if not n.endswith("num_batches_tracked")}
     assert [path.name for path in out.parent.iterdir()] == ["lungs.safetensors"]
+
+
+def test_cross_validation_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "BATCH", 2)
+    monkeypatch.setattr(training, "LungNet", lambda: LungNet((8, 8)))
+    data = made_data(tmp_path)
+    whole = training.cross_validate(data, folds=2, steps=(3, 0))
+    real, calls = training.augment, []
+
+    def breaks(*arguments):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(training, "augment", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        training.cross_validate(data, folds=2, steps=(3, 0), checkpoints=tmp_path / "kept")
+    calls.clear()
+    resumed = training.cross_validate(data, folds=2, steps=(3, 0), checkpoints=tmp_path / "kept")
+    assert len(calls) == 3  # the finished fold is not trained again
+    np.testing.assert_array_equal(resumed, whole)
+    assert whole.shape == (4, 2) and whole.max() > 0
+
+
+@pytest.mark.parametrize("folds", [1, 5])
+def test_folds_must_have_patients(tmp_path, folds):
+    with pytest.raises(InputError, match="between 2 and 4"):
+        training.cross_validate(made_data(tmp_path), folds=folds)

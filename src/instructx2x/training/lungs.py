@@ -7,6 +7,8 @@ can be an answer.
 
     python -m instructx2x.training.lungs --data DATA --out lungs.safetensors
     python -m instructx2x.training.lungs --data DATA --folds 3        (cross-validated Dice only)
+
+With --checkpoints FOLDER, either of them goes on where it was cut off.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from scipy import ndimage
 from torch.nn import functional
 
 from instructx2x.anatomy.lungs import SIZE, LungNet, implausibility, symmetric_probabilities
-from instructx2x.errors import InputError
+from instructx2x.errors import InputError, InstructX2XError
 from instructx2x.imaging.geometry import Frame
 from instructx2x.training.loop import write_state
 
@@ -278,7 +280,10 @@ def fit(
         seed: with the step number it fixes every random choice, so that a resumed run sees the same batches.
         label: name in the progress bar.
         learning_rate: its peak.
-        checkpoint: where the state is kept every `checkpoint_every` steps and looked for at the start.
+        checkpoint: where the state is kept every `checkpoint_every` steps and at the end, and looked for at the start.
+
+    Raises:
+        InputError: the checkpoint is of a run with other patients, steps or seed.
     """
     net = net.train().to(memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(
@@ -287,15 +292,18 @@ def fit(
     optimizer = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps + 1, pct_start=0.1)
     parts = {"net": net, "average": average, "optimizer": optimizer, "schedule": schedule}
+    run = [steps, seed, [list(s.patients) for s in sets]]
     first = 0
     if checkpoint is not None and checkpoint.is_file():
         state = torch.load(checkpoint, weights_only=True)
+        if state.get("run") != run:
+            raise InputError(f"{checkpoint} is of a run with other patients, steps or seed; choose other --checkpoints")
         first = state["step"]
         for name, part in parts.items():
             part.load_state_dict(state[name])
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     share = BATCH // len(sets)
-    with Progress(*columns, TextColumn("loss {task.fields[loss]:.3f}")) as progress:
+    with Progress(*columns, TextColumn("loss {task.fields[loss]:.3f}"), console=Console(stderr=True)) as progress:
         bar = progress.add_task(label, total=steps, completed=first, loss=float("nan"))
         for step in range(first, steps):
             generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
@@ -312,9 +320,9 @@ def fit(
             schedule.step()
             average.update_parameters(net)
             progress.update(bar, advance=1, loss=float(loss.detach()))
-            if checkpoint is not None and (step + 1) % checkpoint_every == 0:
+            if checkpoint is not None and ((step + 1) % checkpoint_every == 0 or step + 1 == steps):
                 state = {name: part.state_dict() for name, part in parts.items()}
-                write_state({"step": step + 1, **state}, checkpoint)
+                write_state({"run": run, "step": step + 1, **state}, checkpoint)
     return average.module.eval()
 
 
@@ -360,7 +368,7 @@ def scores(net: LungNet, held_out: LungSet) -> np.ndarray:
 
 def train_network(
     human: LungSet,
-    pool: tuple[torch.Tensor, tuple[str, ...]],
+    pool: tuple[torch.Tensor, tuple[str, ...]] | None,
     *,
     seed: int,
     steps: tuple[int, int],
@@ -371,7 +379,7 @@ def train_network(
 
     Args:
         human: reviewed masks.
-        pool: unlabelled pictures and their patients.
+        pool: unlabelled pictures and their patients; None leaves the second round out.
         seed: fixes the first weights and every random choice.
         steps: batches of the first and of the second round.
         checkpoints: folder for the two rounds' states; None keeps none.
@@ -385,7 +393,7 @@ def train_network(
         return checkpoints / name if checkpoints is not None else None
 
     net = fit(LungNet(), [human], steps=steps[0], seed=seed, label="reviewed masks", checkpoint=place("human.pt"))
-    if not steps[1]:
+    if pool is None:
         return net
     own = pseudo_labels(net, *pool)
     if console is not None:
@@ -421,7 +429,7 @@ def train_lungs(
         InputError: the data folder is not what it should be.
     """
     human = reviewed(data, split="train")
-    pool = unlabelled(data, unlabelled_count, seed)
+    pool = unlabelled(data, unlabelled_count, seed) if steps[1] else None
     net = train_network(human, pool, seed=seed, steps=steps, checkpoints=checkpoints, console=Console())
     state = {
         name: value.half().contiguous()
@@ -436,24 +444,44 @@ def train_lungs(
 
 
 def cross_validate(
-    data: Path, *, folds: int = 3, seed: int = 0, steps: tuple[int, int] = (HUMAN_STEPS, SELF_STEPS)
+    data: Path,
+    *,
+    folds: int = 3,
+    seed: int = 0,
+    steps: tuple[int, int] = (HUMAN_STEPS, SELF_STEPS),
+    checkpoints: Path | None = None,
 ) -> np.ndarray:
     """Dice of every reviewed picture by a network that never saw its patient: (N, 2), right and left lung.
 
     Patients are dealt into folds by a seeded shuffle, and each fold runs the whole recipe on the others.
+
+    Args:
+        data: folder with metadata.csv, masks.csv, images/ and masks/.
+        folds: number of folds, at least 2.
+        seed: fixes the folds, the first weights and every random choice.
+        steps: batches of the two rounds; a second of 0 leaves self-training out.
+        checkpoints: folder from which an interrupted run goes on, fold by fold; None keeps nothing.
+
+    Raises:
+        InputError: the data folder is not what it should be, or there are not so many patients as folds.
     """
     human = reviewed(data)
-    pool = unlabelled(data, UNLABELLED, seed)
     people = sorted(set(human.patients))
+    if not 2 <= folds <= len(people):
+        raise InputError(f"{len(people)} patients have reviewed masks: --folds must lie between 2 and {len(people)}")
+    pool = unlabelled(data, UNLABELLED, seed) if steps[1] else None
     np.random.default_rng(seed).shuffle(people)
     fold_of = {person: i % folds for i, person in enumerate(people)}
     fold = np.array([fold_of[person] for person in human.patients])
     result = np.zeros((len(fold), 2))
     for k in range(folds):
-        net = train_network(human.take(np.flatnonzero(fold != k)), pool, seed=seed, steps=steps)
-        result[fold == k] = scores(net, human.take(np.flatnonzero(fold == k)))
-        mean = result[fold == k].mean()
-        Console().print(f"fold {k + 1} of {folds}: mean Dice {mean:.3f} on {(fold == k).sum()} pictures")
+        place = checkpoints / f"fold-{k + 1}-of-{folds}" if checkpoints is not None else None
+        net = train_network(human.take(np.flatnonzero(fold != k)), pool, seed=seed, steps=steps, checkpoints=place)
+        held_out = human.take(np.flatnonzero(fold == k))
+        result[fold == k] = scores(net, held_out)
+        each = result[fold == k].mean(1)
+        lowest = f"lowest {each.min():.3f}, patient {held_out.patients[int(each.argmin())]}"
+        Console().print(f"fold {k + 1} of {folds}: mean Dice {each.mean():.3f} on {len(each)} pictures ({lowest})")
     return result
 
 
@@ -470,11 +498,14 @@ def main() -> None:
     if (options.out is None) == (options.folds is None):
         parser.error("give either --out or --folds")
     torch.set_num_threads(options.threads)
-    steps = tuple(options.steps)
-    if options.folds is None:
-        train_lungs(options.data, options.out, seed=options.seed, steps=steps, checkpoints=options.checkpoints)
-        return
-    result = cross_validate(options.data, folds=options.folds, seed=options.seed, steps=steps)
+    recipe = {"seed": options.seed, "steps": tuple(options.steps), "checkpoints": options.checkpoints}
+    try:
+        if options.folds is None:
+            train_lungs(options.data, options.out, **recipe)
+            return
+        result = cross_validate(options.data, folds=options.folds, **recipe)
+    except InstructX2XError as error:
+        parser.exit(2, f"{error}\n")
     table = Table("lung", "mean Dice", "lowest", title=f"{options.folds} folds by patient, {len(result)} pictures")
     for name, values in (("right", result[:, 0]), ("left", result[:, 1]), ("both", result.mean(1))):
         table.add_row(name, f"{values.mean():.3f}", f"{values.min():.3f}")
