@@ -35,7 +35,6 @@ from quality.tasks import MEASURED, METHODS, Task, choose, plan
 from instructx2x import Editor
 from instructx2x.anatomy.pseudo_mask import pseudo_mask
 from instructx2x.editing import Result
-from instructx2x.editing.pictures import overlay
 from instructx2x.editing.report import software
 from instructx2x.editing.study import Study
 from instructx2x.errors import InputError, InstructX2XError
@@ -107,8 +106,8 @@ class Bench:
         if task.measure in ("add", "remove") and task.number < SHOWN:
             before, score = self.score(self.source(task.file), task.finding), self.score(record, task.finding)
             title = f"{task.text} [{task.method}, log-odds {before:+.1f} to {score:+.1f}]"
-            veil = overlay(study.display, outcome.guidance, outcome.mask, outcome.pseudo_mask)
-            self.keep_strip(task.key, strip(title, (study.display, after, veil)))
+            panels = [study.display, after, *([outcome.overlay()] if isinstance(outcome, Result) else [])]
+            self.keep_strip(task.key, strip(title, panels))
         self.journal.add(task.key, record)
 
     def paint_and_remove(self, finding: str, file: str, number: int, view: str, known: dict) -> None:

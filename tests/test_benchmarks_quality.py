@@ -84,12 +84,17 @@ def test_what_is_left_of_a_painted_change():
     line = 0.2 * np.exp(-(((columns - 60 - rows / 9) / 1.5) ** 2))
     haze = 0.3 * np.exp(-((rows - 64) ** 2 + (columns - 64) ** 2) / 40**2)
     painted = clean + line + haze
+    lungs = np.ones(clean.shape, bool)
     for left in (0.0, 0.25, 1.0):
         edited = clean + left * (painted - clean)
-        assert measures.painted_left(clean, painted, edited) == pytest.approx(left, abs=1e-9)
         assert measures.line_left(clean, painted, edited, 4) == pytest.approx(left, abs=1e-9)
+        ball = clean + 0.3 * (np.hypot(rows - 50, columns - 60) < 9)
+        # What happens to the whole lung neither adds to what is left of a nodule in it, nor takes off.
+        for lung in (-0.2, 0.0, 0.2):
+            edited = clean + left * (ball - clean) + lung
+            assert measures.painted_left(clean, ball, edited, lungs) == pytest.approx(left, abs=1e-9)
     # A haze that goes while its line stays is mostly removed, but not its line.
-    assert measures.painted_left(clean, painted, clean + line) < 0.3
+    assert measures.painted_left(clean, painted, clean + line, lungs) < 0.3
     assert measures.line_left(clean, painted, clean + line, 4) == pytest.approx(1, abs=0.05)
 
 

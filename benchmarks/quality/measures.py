@@ -17,6 +17,7 @@ from scipy import ndimage, stats
 # A judge's finding that reaches this area under the ROC curve within a view is held to figures.
 GOOD_AUC = 0.75
 LIMIT = 1e-6  # probabilities are kept this far from 0 and 1, so that log-odds are finite
+SEEN = 0.01  # brightness; less is not taken for painted
 
 
 def log_odds(probabilities: np.ndarray) -> np.ndarray:
@@ -64,13 +65,22 @@ def half(shape: tuple[int, int], side: str, midline: float) -> np.ndarray:
     return np.broadcast_to(columns if side == "left" else ~columns, shape)
 
 
-def painted_left(clean: np.ndarray, painted: np.ndarray, edited: np.ndarray) -> float:
+def painted_left(clean: np.ndarray, painted: np.ndarray, edited: np.ndarray, lungs: np.ndarray) -> float:
     """What is left of a painted change in an edited image: 1 all of it, 0 none.
 
-    The part of (edited - clean) that looks like (painted - clean), as a share of it (least squares).
+    The part of (edited - clean) that looks like (painted - clean), as a share of it (least squares). What the edit did
+    to the lung around it is taken off first: a nodule in a lung that became darker as a whole still stands out.
+
+    Args:
+        clean, painted, edited: (H, W) brightness.
+        lungs: (H, W) bool.
     """
-    wanted = np.asarray(painted, np.float64) - clean
-    return float(((edited - np.asarray(clean, np.float64)) * wanted).sum() / (wanted**2).sum())
+    wanted, got = np.asarray(painted, np.float64) - clean, np.asarray(edited, np.float64) - clean
+    region = np.abs(wanted) > SEEN
+    distance = ndimage.distance_transform_edt(~region)
+    around = ~region & (distance <= np.sqrt(region.sum() / np.pi))
+    around = around & lungs if (around & lungs).any() else around
+    return float(((got[region] - np.median(got[around])) * wanted[region]).sum() / (wanted[region] ** 2).sum())
 
 
 def line_left(clean: np.ndarray, painted: np.ndarray, edited: np.ndarray, width: float) -> float:
@@ -86,7 +96,7 @@ def line_left(clean: np.ndarray, painted: np.ndarray, edited: np.ndarray, width:
         return image - ndimage.gaussian_filter(image, width)
 
     wanted, got = fine(painted - clean), fine(edited - clean)
-    line = wanted > np.quantile(wanted[np.abs(painted - clean) > 0.01], 0.999) / 2
+    line = wanted > np.quantile(wanted[np.abs(painted - clean) > SEEN], 0.999) / 2
     return float(got[line].mean() / wanted[line].mean())
 
 

@@ -65,5 +65,6 @@ def remove_painted(
     study = editor.open(np.round(255 * image).astype(np.uint8))
     result = study.edit(render((Edit(Operation.REMOVE, finding),)), seed=number)
     images = clean, study.display, result.image.display()
+    left = painted_left(*images, lungs.both > 0.5)
     line = line_left(*images, LINE) if finding == "pneumothorax" else None
-    return Removal(*images, painted_left(*images), line, float(result.mask.mean()))
+    return Removal(*images, left, line, float(result.mask.mean()))

@@ -17,12 +17,10 @@ from instructx2x.imaging.radiograph import Radiograph
 
 @dataclass(frozen=True)
 class Unconfined:
-    """An edit that nothing confines: what the benchmarks read of an `editing.Result`, with maps of ones."""
+    """An edit that nothing confines. `mask` is (H, W) bool, set everywhere."""
 
     image: Radiograph
     mask: np.ndarray
-    guidance: np.ndarray
-    pseudo_mask: np.ndarray
 
 
 def edit_everywhere(study: Study, text: str, *, seed: int) -> Unconfined:
@@ -50,6 +48,5 @@ def edit_everywhere(study: Study, text: str, *, seed: int) -> Unconfined:
             generator=draw.generator,
         )
         edited, own = (backbone.decode(z)[0].cpu().numpy().mean(axis=0) for z in (latents, view.z0))
-    ones = everywhere.astype(np.float32)
-    display = compositing.composite(study.display, edited, own, ones, view.frame)
-    return Unconfined(study.radiograph.with_display(display, everywhere), everywhere, ones, ones)
+    display = compositing.composite(study.display, edited, own, everywhere.astype(np.float32), view.frame)
+    return Unconfined(study.radiograph.with_display(display, everywhere), everywhere)

@@ -16,6 +16,13 @@ from quality.tasks import STRONG, WEAK
 
 Record = dict[str, Any]
 
+# What is painted and removed at high resolution: its name, the finding, and the record's entry.
+PAINTED = (
+    ("nodule", "nodule", "left"),
+    ("pneumothorax", "pneumothorax", "left"),
+    ("pleural line", "pneumothorax", "line"),
+)
+
 
 @dataclass(frozen=True)
 class Quality:
@@ -202,23 +209,12 @@ def nothing(quality: Quality) -> str:
 
 def painted(quality: Quality) -> str:
     rows = []
-    for finding in dict.fromkeys(r["finding"] for r in quality.of("high resolution")):
+    for name, finding, value in PAINTED:
         records = quality.of("high resolution", finding)
-        left = [r["left"] for r in records]
-        line = [r["line"] for r in records]
-        rows.append(
-            [finding, str(len(records)), share(not e for e in empty(records)), middle(left, ".2f"),
-             share(value < 0.3 for value in left), middle(line, ".2f")]
-        )  # fmt: skip
-    header = [
-        "painted",
-        "images",
-        "mask not empty",
-        "left of it, median",
-        "under 0.30 left",
-        "left of its line, median",
-    ]
-    return markdown(header, rows)
+        left = [r[value] for r in records]
+        seen = share(not e for e in empty(records))
+        rows.append([name, str(len(records)), seen, middle(left, ".2f"), share(part < 0.3 for part in left)])
+    return markdown(["painted", "images", "mask not empty", "left of it, median", "under 0.30 left"], rows)
 
 
 def goals(quality: Quality) -> str:
@@ -236,9 +232,9 @@ def goals(quality: Quality) -> str:
         ["empty mask where nothing is to be done", "at least 80 %", share(empty(nothing_to_do))],
         ["empty mask for a valid instruction", "at most 5 %", share(empty(edits))],
     ]
-    for finding in dict.fromkeys(r["finding"] for r in quality.of("high resolution")):
-        left = middle([r["left"] for r in quality.of("high resolution", finding)], ".2f")
-        rows.append([f"left of a painted {finding} at high resolution, median", "under 0.30", left])
+    for name, finding, value in PAINTED:
+        left = middle([r[value] for r in quality.of("high resolution", finding)], ".2f")
+        rows.append([f"left of a painted {name} at high resolution, median", "under 0.30", left])
     return markdown(["default method", "goal", "measured"], rows)
 
 
