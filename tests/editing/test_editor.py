@@ -458,5 +458,5 @@ def test_report_is_complete_and_plain(study):
     assert report["relevance"] == {"normalised": "calibrated", "draws": 4, "timesteps": [600, 800]}
     assert report["mask"]["pixels"] == result.mask.sum()
     assert report["mask"]["fraction"] == pytest.approx(result.mask.mean())
-    assert set(report["seconds"]) == {"encoding", "anatomy", "relevance", "sampling", "compositing"}
+    assert set(report["seconds"]) == {"encoding", "anatomy", "relevance", "sampling", "compositing", "judging"}
     assert report["synthetic"] is True and report["pseudo_mask"]["kind"] == "prior"

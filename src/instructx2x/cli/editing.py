@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from instructx2x import NOTICE
 from instructx2x.cli.console import one_line, stderr
@@ -188,6 +189,22 @@ def _save(result: Guidance, out: Path, overwrite: bool) -> None:
     if "pixels_changed" in report:
         outside = report["pixels_changed_outside_mask"]
         print(f"changed: {report['pixels_changed']} pixels, {outside} of them outside the mask")
+    for line in _verified(report.get("verification", {"findings": []})):
+        print(one_line(line))
     for warning in report["warnings"]:
         print(one_line(f"warning: {warning}"))
     print(NOTICE)
+
+
+def _verified(verification: dict[str, Any]) -> Iterator[str]:
+    """What the verifier says, a line a finding, and which sample it prefers."""
+    for entry in verification["findings"]:
+        if "note" in entry:
+            yield f"verifier: {entry['note']}"
+            continue
+        moved = {True: "moved as asked", False: "did not move as asked", None: "no direction was asked"}
+        moved_how = moved[entry["moved_as_asked"]]
+        scores = f"{entry['before']:.2f} before, {entry['after']:.2f} after"
+        yield f"verifier: {entry['finding']} {scores}: {moved_how} (its AUC on held-out patients: {entry['auc']:.2f})"
+    if verification.get("preferred_seed") is not None:
+        yield f"verifier: prefers the sample of seed {verification['preferred_seed']}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,9 @@ from instructx2x.editing.report import make_report
 from instructx2x.editing.request import Region, Request, check_request, check_samples
 from instructx2x.editing.result import Guidance, Result
 from instructx2x.editing.samples import mean_and_spread
+from instructx2x.editing.verification import preferences, verify
 from instructx2x.errors import InputError
+from instructx2x.evaluation.judges import load_judge
 from instructx2x.imaging.geometry import Frame
 from instructx2x.imaging.radiograph import Radiograph
 from instructx2x.models import Backbone
@@ -161,7 +163,10 @@ class Study:
             plan = make_plan(self, request, noise, relevance_noise)
             image, latents = self._carry_out(request, plan, plan.draw, callback)
             several = self._more(request, plan, image, count, callback) if count > 1 else {"samples": (image,)}
+        with Clock(plan.seconds)("judging"):
+            verification = self._verify(request, several["samples"])
         report = make_report(self, request, plan, image)
+        report["verification"] = verification
         if count > 1:
             report["samples"] = count
         return Result(**self._maps(plan), report=report, image=image, latents=latents, **several)
@@ -191,6 +196,22 @@ class Study:
             "sample_spread": spread,
             "mask_frequency": hits / np.float32(count),
         }
+
+    @cached_property
+    def _judged(self) -> np.ndarray:
+        """(findings,) the verifier's scores of the source."""
+        return load_judge("verifier")([self.display])[0]
+
+    def _verify(self, request: Request, samples: Sequence[Radiograph]) -> dict[str, Any]:
+        """The verifier's word on the first sample, and of several the seed of the one that it prefers."""
+        judge = load_judge("verifier")
+        after = judge([sample.display() for sample in samples])
+        told = verify(judge, request.edits, self._judged, after[0])
+        if len(samples) > 1:
+            preferred = preferences(judge, request.edits, self._judged, after)
+            told["preferences"] = None if preferred is None else np.round(preferred, 4).tolist()
+            told["preferred_seed"] = None if preferred is None else request.seed + int(np.argmax(preferred))
+        return told
 
     def _carry_out(
         self, request: Request, plan: Plan, draw: Draw, callback: sampling.Callback | None
