@@ -58,7 +58,7 @@ SIZE = 192
 BATCH = 32
 # Parts of the trunk, to the blocks of 24 channels, that keep the start's filters: they see but edges, and cost most.
 FROZEN = 6
-EPOCHS = {"verifier": 14, "scorer": 14, "demographics": 7}
+EPOCHS = {"verifier": 12, "scorer": 12, "demographics": 6}
 PEAK_LR = 1e-3
 WEIGHT_DECAY = 0.05
 SEED = 0
