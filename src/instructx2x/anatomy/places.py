@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LUNGS = "lungs"
+HEART = "heart"
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Layer:
         within: a region that cuts the source down; None: all of it.
         limit: what of the patient bounds it: "lungs" (the lung fields and their rim), "recess" (also the pleural
             space below and beside them, where fluid hides the lung), "chest" (also what lies between the lungs),
-            or None (nothing).
+            HEART (the patient's own heart, and what it takes up when it grows), or None (nothing).
     """
 
     source: str
@@ -44,7 +45,7 @@ class Place:
 
 _LUNGS = Layer(LUNGS, limit="lungs")
 _EFFUSION = Layer("pleural effusion", limit="recess")
-_HEART = Layer("cardiomegaly")
+_HEART = Layer("cardiomegaly", limit=HEART)
 _NODULE = Layer("nodule", limit="lungs")
 _PNEUMONIA = Layer("pneumonia", limit="lungs")
 _PNEUMOTHORAX = Layer("pneumothorax", limit="lungs")

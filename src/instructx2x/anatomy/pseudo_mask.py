@@ -14,33 +14,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from instructx2x.anatomy.frames import LungFrame, lung_frame, place
+from instructx2x.anatomy.heart import find_heart
 from instructx2x.anatomy.lungs import Lungs, segment_lungs
 from instructx2x.anatomy.official import MASK_NAMES, load_official_masks
-from instructx2x.anatomy.places import LUNGS, PLACES, Layer
+from instructx2x.anatomy.patient import WORK, Patient
+from instructx2x.anatomy.places import HEART, LUNGS, PLACES, Layer
 from instructx2x.anatomy.priors import Priors, load_priors, packaged_priors
 from instructx2x.anatomy.regions import REGIONS, zone
 from instructx2x.errors import AnatomyError
 from instructx2x.imaging.geometry import resize
 from instructx2x.instructions.edits import Edit
 
-# Masks are made on a square grid over the image, whatever its size, and then brought to that size.
-WORK = 256
-
-# The mask is 1 on the smallest set that holds CORE of the marks and 0 outside the smallest one that holds SHARE. On 219
-# images with RSNA opacities that the maps were not made from, this SHARE and LIMIT_RIM (the pair of six tried there
-# that held most) hold 95 % of the boxes' area in 36 % of the image, and 91 % in 18 % when the side is named.
+# The mask is 1 on the smallest set that holds CORE of the marks and 0 outside the smallest one that holds SHARE. Of six
+# pairs of SHARE and patient.LIMIT_RIM, this one held most of the area of RSNA's boxes on images that the maps were not
+# made from; docs/anatomy-measured.md says how much, in how much of the image.
 SHARE = 0.97
 CORE = 0.75
-
-# How far findings reach beyond the lungs' outline, in widths of both lungs (outwards) and heights, and how soft the
-# edge is. What fills the lungs keeps to them; boxes, and lesions at the pleura, overstep them further.
-LUNG_RIM = 0.02
-LIMIT_RIM = 0.04
-RECESS_SIDE, RECESS_BELOW = 0.06, 0.16
-SOFTNESS = 0.012
 
 # Places with at least this value can pass tau = 0.1 when R is 1; a mask with none of them could never be
 # edited.
@@ -113,19 +104,28 @@ def pseudo_mask(
         if path.suffix != ".npz":
             raise AnatomyError(f'no anatomy is called "{anatomy}"; use default, patient, prior, union, none or a path')
         priors, kind = load_priors(path), "patient"
-    warnings = []
+    warnings, heart = [], None
     if kind == "patient":
         lungs = segment_lungs(display) if lungs is None else lungs
         if not lungs.plausible:
             warnings.append(f"lungs not found ({lungs.reason}): population prior used")
             kind = "prior"
-    patient = _Patient.of(lungs) if kind == "patient" else _Patient.average(priors)
+        elif any(asks_for_heart(edit) for edit in edits):
+            heart = find_heart(display, lungs)
+            if not heart.plausible:
+                warnings.append(f"heart not found ({heart.reason}): where hearts lie in the population is used")
+    patient = Patient.of(lungs, heart) if kind == "patient" else Patient.average(priors)
     masks = [finding_mask(edit, shape, priors, patient) for edit in edits]
-    sources = {edit.finding: describe(edit.finding, priors) for edit in edits}
+    sources = {edit.finding: describe(edit.finding, priors, patient.heart is not None) for edit in edits}
     return PseudoMask(np.maximum.reduce(masks), kind, sources, warnings)
 
 
-def finding_mask(edit: Edit, shape: tuple[int, int], priors: Priors, patient: _Patient) -> np.ndarray:
+def asks_for_heart(edit: Edit) -> bool:
+    """Whether the place of an edit depends on where the heart lies."""
+    return edit.zone == "retrocardiac" or any(layer.limit == HEART for layer in PLACES[edit.finding].layers)
+
+
+def finding_mask(edit: Edit, shape: tuple[int, int], priors: Priors, patient: Patient) -> np.ndarray:
     """Mask of one edit: (H, W) float32 in [0, 1].
 
     Raises:
@@ -136,24 +136,27 @@ def finding_mask(edit: Edit, shape: tuple[int, int], priors: Priors, patient: _P
     return _reachable(narrow_side(values, edit.side, patient.frame.midline), edit)
 
 
-def layer_mask(layer: Layer, side: str | None, zone_name: str | None, priors: Priors, patient: _Patient) -> np.ndarray:
+def layer_mask(layer: Layer, side: str | None, zone_name: str | None, priors: Priors, patient: Patient) -> np.ndarray:
     """One layer of a finding's place, on the working grid: (WORK, WORK) float32 in [0, 1].
 
     Marks are narrowed and limited first and cut afterwards, so that the cut holds its share of those marks
     that lie where the instruction says: "apical consolidation" opens the apex although consolidations rarely
     reach it.
     """
-    frame = patient.frame
+    frame, behind = patient.frame, patient.behind_heart
     if layer.source == LUNGS:
-        return narrow_zone(patient.lungs, zone_name, frame)
+        return narrow_zone(patient.lungs, zone_name, frame, behind)
     if layer.source in REGIONS:
-        return narrow_zone(REGIONS[layer.source](*frame.grid((WORK, WORK))), zone_name, frame)
+        return narrow_zone(REGIONS[layer.source](*frame.grid((WORK, WORK))), zone_name, frame, behind)
     density = place(priors.frequency(layer.source), priors.frame, frame, (WORK, WORK))
-    if layer.limit is not None:
+    if layer.limit in patient.limits:
         density = density * patient.limits[layer.limit]
     if layer.within is not None:
         density = density * REGIONS[layer.within](*frame.grid((WORK, WORK)))
-    return soft_cut(narrow_side(narrow_zone(density, zone_name, frame), side, frame.midline))
+    values = soft_cut(narrow_side(narrow_zone(density, zone_name, frame, behind), side, frame.midline))
+    if layer.limit == HEART and patient.heart is not None:
+        values = narrow_zone(patient.around_heart(values), zone_name, frame, behind)
+    return values
 
 
 def threshold_mass(prior: np.ndarray, share: float) -> float:
@@ -206,16 +209,21 @@ def narrow_side(values: np.ndarray, side: str | None, midline: float) -> np.ndar
     return values * open_columns.astype(values.dtype)
 
 
-def narrow_zone(values: np.ndarray, name: str | None, frame: LungFrame) -> np.ndarray:
+def narrow_zone(
+    values: np.ndarray, name: str | None, frame: LungFrame, behind_heart: np.ndarray | None = None
+) -> np.ndarray:
     """Fade out what lies outside a zone of the lungs (regions.zone).
 
     Args:
         values: (H, W) over the image.
         name: the zone; None leaves all.
         frame: the patient's lungs.
+        behind_heart: (H, W) in [0, 1], the zone "retrocardiac" of this patient; None: the population's.
     """
     if name is None:
         return values
+    if name == "retrocardiac" and behind_heart is not None:
+        return (values * behind_heart).astype(values.dtype)
     return (values * zone(name, *frame.grid(values.shape))).astype(values.dtype)
 
 
@@ -229,7 +237,7 @@ def union_mask(edits: Sequence[Edit], shape: tuple[int, int]) -> PseudoMask:
         Values 0 and 1 at `shape`.
     """
     priors = packaged_priors()
-    patient = _Patient.average(priors)
+    patient = Patient.average(priors)
     masks = []
     for edit in edits:
         parts = []
@@ -243,7 +251,7 @@ def union_mask(edits: Sequence[Edit], shape: tuple[int, int]) -> PseudoMask:
     return PseudoMask(np.maximum.reduce(masks).astype(np.float32), "union", sources)
 
 
-def describe(finding: str, priors: Priors) -> str:
+def describe(finding: str, priors: Priors, heart_found: bool = False) -> str:
     """What a finding's mask is made from, in words for the report."""
     parts = []
     for layer in PLACES[finding].layers:
@@ -251,77 +259,13 @@ def describe(finding: str, priors: Priors) -> str:
             names = ", ".join(sorted(k for k, v in priors.sources.items() if layer.source in v["marks"]))
             images = priors.images[layer.source]
             text = f"experts' marks of {layer.source} in {images} images ({names})"
+            if layer.limit == HEART and heart_found:
+                text = f"the patient's heart, widened, and {text}"
         else:
             text = f"region: {layer.source}"
         parts.append(f"{text}, within the {layer.within}" if layer.within else text)
     reason = PLACES[finding].reason
     return "; ".join(parts) + (f" - stand-in: {reason}" if reason else "")
-
-
-@dataclass(frozen=True)
-class _Patient:
-    """Where the lungs lie, and what bounds a finding: a patient's own, or the population's average.
-
-    Attributes:
-        frame: the lungs' box and midline.
-        lungs: (WORK, WORK) float64 in [0, 1], the lungs with a soft rim.
-        limits: (WORK, WORK) float64 in [0, 1], by the name of a limit (places.Layer).
-    """
-
-    frame: LungFrame
-    lungs: np.ndarray
-    limits: dict[str, np.ndarray]
-
-    @classmethod
-    def of(cls, lungs: Lungs) -> _Patient:
-        """A patient's own lungs.
-
-        Disease can hide part of a lung from any segmentation. So the outline is the patient's own or that of
-        the average lungs in the patient's frame, whichever reaches further.
-        """
-        frame, priors = lung_frame(lungs), packaged_priors()
-        template = place(priors.lung_share(), priors.frame, frame, (WORK, WORK))
-        outline = (resize(lungs.both, WORK, WORK) >= 0.5) | (template >= 0.5)
-        limits = {
-            "lungs": _extend(outline, frame, LIMIT_RIM, LIMIT_RIM, LIMIT_RIM),
-            "recess": _extend(outline, frame, RECESS_SIDE, LIMIT_RIM, RECESS_BELOW),
-            "chest": _extend(_fill_between(outline), frame, LIMIT_RIM, LIMIT_RIM, LIMIT_RIM),
-        }
-        return cls(frame, _extend(outline, frame, LUNG_RIM, LUNG_RIM, LUNG_RIM), limits)
-
-    @classmethod
-    def average(cls, priors: Priors) -> _Patient:
-        """The population's lungs in image fractions. They bound nothing: nobody knows how far they are from
-        this one's."""
-        frame = priors.frame.centred()
-        template = place(priors.lung_share(), priors.frame, frame, (WORK, WORK))
-        fields = _extend(template >= 0.5, frame, LIMIT_RIM, LIMIT_RIM, LIMIT_RIM)
-        everywhere = np.ones((WORK, WORK))
-        return cls(frame, fields, dict.fromkeys(("lungs", "recess", "chest"), everywhere))
-
-
-def _extend(outline: np.ndarray, frame: LungFrame, aside: float, up: float, down: float) -> np.ndarray:
-    """Extend an outline by fractions of the lungs' width (aside) and height (up, down), with a soft edge."""
-    width, height = (frame.left - frame.right) * WORK, (frame.bottom - frame.top) * WORK
-    grown = _grow(outline, aside * width, up * height, down * height)
-    return ndimage.gaussian_filter(grown, (SOFTNESS * height, SOFTNESS * width))
-
-
-def _fill_between(outline: np.ndarray) -> np.ndarray:
-    """Fill every row from its first to its last cell inside: (H, W) bool -> (H, W) bool."""
-    after_first = np.logical_or.accumulate(outline, axis=1)
-    before_last = np.logical_or.accumulate(outline[:, ::-1], axis=1)[:, ::-1]
-    return after_first & before_last
-
-
-def _grow(outline: np.ndarray, aside: float, up: float, down: float) -> np.ndarray:
-    """Extend an outline by numbers of cells to both sides, upwards and downwards: (H, W) bool -> float64 0 or
-    1."""
-    aside, up, down = (max(0, round(cells)) for cells in (aside, up, down))
-    wide = ndimage.maximum_filter1d(outline.astype(np.float64), 2 * aside + 1, axis=1)
-    # A cell becomes 1 when one from `down` above it to `up` below it is.
-    size = up + down + 1
-    return ndimage.maximum_filter1d(wide, size, axis=0, origin=down - size // 2)
 
 
 def _official(edits: Sequence[Edit], display: np.ndarray, folder: Path, lungs: Lungs | None) -> PseudoMask:
