@@ -15,6 +15,7 @@ the class): what the view explains is explained, and the network learns the rest
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -397,8 +398,10 @@ def main() -> None:
             table = load_table(options.data)
             images = load_images(options.data, table, STORED, options.work / f"images{STORED}.npy")
             for name in JUDGES:
-                judge = load_judge(name)
-                print_measured(judge, measure(judge, cases(name, options.data, table, images, "val")))
+                judge, on = load_judge(name), cases(name, options.data, table, images, "val")
+                began = time.perf_counter()
+                print_measured(judge, measure(judge, on))
+                print(f"\n{(time.perf_counter() - began) / len(on.files):.3f} seconds an image, all in all.")
             return
         judge = make_judge(
             options.judge,
