@@ -13,7 +13,7 @@ from torch.nn import functional
 from instructx2x.errors import ModelError
 from instructx2x.evaluation.judges.judge import to_bytes
 from instructx2x.evaluation.judges.network import STEM, TRUNKS, trunk
-from instructx2x.training import judge_starts, judges
+from instructx2x.training import judge_cases, judge_starts, judges
 
 
 def test_halves_share_no_patient_and_have_as_many_of_each_finding():
@@ -29,9 +29,11 @@ def test_halves_share_no_patient_and_have_as_many_of_each_finding():
             "findings": findings,
         }
     )
-    dealt = judges.halves(table)
-    assert dealt == judges.halves(table.sample(fraction=1, shuffle=True, seed=3))  # whatever the order of the table
-    assert dealt != judges.halves(table, seed=1)
+    dealt = judge_cases.halves(table, 0)
+    assert dealt == judge_cases.halves(
+        table.sample(fraction=1, shuffle=True, seed=3), 0
+    )  # whatever the order of the table
+    assert dealt != judge_cases.halves(table, 1)
     used = table.filter((pl.col("group") == "nih") & (pl.col("split") == "train"))
     assert set(dealt) == set(used["patient_id"])  # each patient in one half, and nobody else
     used = used.with_columns(half=pl.Series([dealt[patient] for patient in used["patient_id"]]))

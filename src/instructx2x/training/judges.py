@@ -17,11 +17,10 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import torch
 from PIL import Image
 from torch.nn import functional
@@ -35,25 +34,11 @@ from instructx2x.evaluation.ranking import rank
 from instructx2x.imaging.writing import atomic_write
 from instructx2x.progress import progress
 from instructx2x.training.data import load_images, load_table
+from instructx2x.training.judge_cases import HALF, Cases, cases, halves, outputs_of
 from instructx2x.training.judge_starts import load_start, read_start
 from instructx2x.training.loop import fit
-from instructx2x.training.pairs import spoken
 
-FINDINGS = (
-    "pleural effusion",
-    "cardiomegaly",
-    "edema",
-    "consolidation",
-    "pneumonia",
-    "lung opacity",
-    "atelectasis",
-    "pneumothorax",
-    "nodule",
-    "mass",
-    "pleural thickening",
-)
 TRUNK = {"verifier": "mobilenet_v2", "scorer": "efficientnet_lite0", "demographics": "mobilenet_v2"}
-HALF = {"verifier": 0, "scorer": 1}
 STORED = 256  # side of the cached pictures
 SIZE = 192
 BATCH = 32
@@ -63,72 +48,6 @@ EPOCHS = {"verifier": 12, "scorer": 12, "demographics": 6}
 PEAK_LR = 1e-3
 WEIGHT_DECAY = 0.05
 SEED = 0
-
-
-@dataclass(frozen=True)
-class Cases:
-    """Pictures with what is known of them.
-
-    Attributes:
-        images: (N, S, S) uint8.
-        files: (N,) where the pictures themselves are.
-        targets: (N, outputs) float32: 0 or 1 a finding and for "female", standardised for "age"; NaN is unknown.
-        views: (N,) "PA" or "AP".
-        patients: (N,) patient identifiers.
-    """
-
-    images: np.ndarray
-    files: np.ndarray
-    targets: np.ndarray
-    views: np.ndarray
-    patients: np.ndarray
-
-    def take(self, rows: np.ndarray) -> Cases:
-        """The cases at some indices or where a mask is set."""
-        return Cases(self.images[rows], self.files[rows], self.targets[rows], self.views[rows], self.patients[rows])
-
-
-def outputs_of(judge: str) -> tuple[str, ...]:
-    """What a judge answers."""
-    return ("female", "age") if judge == "demographics" else FINDINGS
-
-
-def halves(table: pl.DataFrame, seed: int = SEED) -> dict[str, int]:
-    """Deal the train patients of NIH into two halves: patient -> 0 (verifier) or 1 (scorer).
-
-    Patients are shuffled, put in order of the rarest finding they ever have, and dealt in turn, so that both halves
-    have nearly as many of each.
-    """
-    rows = table.filter((pl.col("group") == "nih") & (pl.col("split") == "train"))
-    found: dict[str, set[str]] = {}
-    for patient, findings in rows.select("patient_id", "findings").iter_rows():
-        found.setdefault(patient, set()).update(spoken(findings))
-    counts = {finding: sum(finding in has for has in found.values()) for finding in FINDINGS}
-    patients = np.random.default_rng(seed).permutation(sorted(found))
-    rarest = [min((counts[f] for f in found[patient] if f in counts), default=len(found)) for patient in patients]
-    order = np.argsort(rarest, kind="stable")
-    return {str(patients[place]): number % 2 for number, place in enumerate(order)}
-
-
-def cases(judge: str, data: Path, table: pl.DataFrame, images: np.ndarray, split: str) -> Cases:
-    """What a judge can learn from or be measured on: adults of a split, for findings and on val those of NIH."""
-    groups = ["nih", "han", "coh"] if judge == "demographics" and split == "train" else ["nih"]
-    chosen = table["group"].is_in(groups) & (table["split"] == split) & table["view"].is_in(["PA", "AP"])
-    rows = np.flatnonzero(chosen.to_numpy())
-    kept = table[rows]
-    if judge == "demographics":
-        age = kept["age"].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
-        sex = kept["sex"].replace_strict({"F": 1.0, "M": 0.0}, default=None).fill_null(np.nan).to_numpy()
-        targets = np.stack([sex, (age - AGE_CENTRE) / AGE_SPREAD], 1)
-    else:
-        targets = np.array([[f in spoken(findings) for f in FINDINGS] for findings in kept["findings"]])
-    return Cases(
-        np.asarray(images[rows]),
-        np.array([data / file for file in kept["file"]]),
-        targets.astype(np.float32),
-        kept["view"].to_numpy(),
-        kept["patient_id"].to_numpy(),
-    )
 
 
 def balance(targets: np.ndarray) -> np.ndarray:
@@ -337,7 +256,7 @@ def make_judge(
     images = load_images(data, table, STORED, work / f"images{STORED}.npy")
     given, others = cases(name, data, table, images, "train"), None
     if name in HALF:
-        dealt = halves(table)
+        dealt = halves(table, SEED)
         own = np.array([dealt[patient] == HALF[name] for patient in given.patients])
         given, others = given.take(own), given.take(~own)
     epochs = epochs or EPOCHS[name]
