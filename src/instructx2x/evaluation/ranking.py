@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
+from instructx2x.evaluation.resampling import bootstrap
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -65,17 +67,13 @@ def rank(
         patients: whose each of the N images is; all images of a patient are drawn together.
         resamples: bootstrap resamples; those without a pair are left out.
     """
-    concordant, pairs = concordance(scores, positive, strata)
+    _, pairs = concordance(scores, positive, strata)
     if not pairs:
         return Ranking(np.nan, np.nan, np.nan, int(positive.sum()), 0)
-    _, owner = np.unique(np.asarray(patients), return_inverse=True)
-    images = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
-    rng = np.random.default_rng(seed)
-    values = []
-    for _ in range(resamples):
-        drawn = np.concatenate([images[patient] for patient in rng.integers(len(images), size=len(images))])
-        right, count = concordance(scores[drawn], positive[drawn], strata[drawn])
-        if count:
-            values.append(right / count)
-    low, high = np.percentile(values, [2.5, 97.5]) if values else (np.nan, np.nan)
-    return Ranking(concordant / pairs, float(low), float(high), int(positive.sum()), pairs)
+
+    def auc(rows: np.ndarray) -> float:
+        right, count = concordance(scores[rows], positive[rows], strata[rows])
+        return right / count if count else np.nan
+
+    found = bootstrap(auc, patients, count=resamples, seed=seed)
+    return Ranking(found.value, found.low, found.high, int(positive.sum()), pairs)
