@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from anatomy.phantoms import make_display, make_heart, make_lungs
 from PIL import Image
 
 from instructx2x.anatomy.frames import REFERENCE, lung_frame
+from instructx2x.anatomy.heart import enlarged
 from instructx2x.anatomy.lungs import Lungs
-from instructx2x.anatomy.places import LUNGS, PLACES
+from instructx2x.anatomy.places import HEART, LUNGS, PLACES
 from instructx2x.anatomy.priors import packaged_priors, write_priors
 from instructx2x.anatomy.pseudo_mask import (
     EDITABLE,
@@ -28,20 +30,9 @@ from instructx2x.instructions.vocabulary import FINDINGS, ZONES
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "cxr"
 real_data = pytest.mark.skipif(not DATA.is_dir(), reason="the open X-rays are not here")
 
-DISPLAY = np.zeros((240, 200), np.float32)
+DISPLAY = make_display(make_lungs(), make_heart())
 SIDED = [name for name, finding in FINDINGS.items() if finding.has_side]
 ZONED = [name for name, finding in FINDINGS.items() if finding.has_zone]
-
-
-def make_lungs(shape=DISPLAY.shape, shift=0.03):
-    """Two soft ellipses, a little to the image's right."""
-    height, width = shape
-    y, x = (np.mgrid[0:height, 0:width] + 0.5) / np.array([height, width])[:, None, None]
-    masks = []
-    for centre in (0.30 + shift, 0.70 + shift):
-        distance = np.hypot((x - centre) / 0.15, (y - 0.47) / 0.33)
-        masks.append(np.clip((1 - distance) * 20 + 0.5, 0, 1).astype(np.float32))
-    return Lungs(masks[0], masks[1], True)
 
 
 @pytest.fixture(scope="module")
@@ -148,9 +139,9 @@ def test_the_size_of_the_image_hardly_matters(scale, anatomy):
     small, large = (300, 270), (300 * scale, 270 * scale)
     for finding in ("pleural effusion", "cardiomegaly", "edema"):
         a = mask(finding, make_lungs(small), anatomy, "left" if finding != "cardiomegaly" else None,
-                 display=np.zeros(small, np.float32)).values  # fmt: skip
+                 display=make_display(make_lungs(small), make_heart(small), noise=0)).values  # fmt: skip
         b = mask(finding, make_lungs(large), anatomy, "left" if finding != "cardiomegaly" else None,
-                 display=np.zeros(large, np.float32)).values  # fmt: skip
+                 display=make_display(make_lungs(large), make_heart(large), noise=0)).values  # fmt: skip
         pooled = b.reshape(300, scale, 270, scale).mean((1, 3))
         assert np.abs(pooled - a).mean() < 0.01
 
@@ -159,7 +150,8 @@ def test_the_mask_follows_the_patient():
     first, second = (lung_frame(make_lungs(shift=shift)) for shift in (-0.08, 0.08))
     centres = []
     for shift in (-0.08, 0.08):
-        values = mask("cardiomegaly", make_lungs(shift=shift)).values
+        display = make_display(make_lungs(shift=shift), make_heart(shift=shift))
+        values = mask("cardiomegaly", make_lungs(shift=shift), display=display).values
         centres.append((values.sum(0) @ np.arange(values.shape[1])) / values.sum() / values.shape[1])
     assert centres[1] - centres[0] == pytest.approx(second.midline - first.midline, abs=0.01)
     assert min(centres[0] - first.midline, centres[1] - second.midline) > 0.02  # the heart lies to the left
@@ -190,7 +182,7 @@ def test_without_lungs_the_prior_is_used_and_said():
 
 
 def test_lungs_are_looked_for_when_not_given():
-    got = pseudo_mask([Edit("add", "edema")], DISPLAY)
+    got = pseudo_mask([Edit("add", "edema")], np.zeros_like(DISPLAY))
     assert got.kind == "prior" and "lungs not found" in got.warnings[0]
 
 
@@ -254,6 +246,71 @@ def test_narrowing_is_a_plain_product():
     assert narrow_side(values, None, 0.5) is values and narrow_zone(values, None, REFERENCE) is values
     for name in zone_names():
         assert (narrow_zone(values, name, REFERENCE) <= values).all()
+
+
+HEART_FINDINGS = [name for name, place in PLACES.items() if any(layer.limit == HEART for layer in place.layers)]
+
+
+def test_findings_of_the_heart():
+    assert set(HEART_FINDINGS) == {
+        "cardiomegaly", "enlargement of the cardiac silhouette", "heart failure", "hypertensive heart disease",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("finding", HEART_FINDINGS)
+@pytest.mark.parametrize("half_width", [0.12, 0.18])
+def test_the_heart_and_its_enlargement_are_open(finding, half_width, lungs):
+    heart = make_heart(half_width=half_width)
+    got = mask(finding, lungs, display=make_display(lungs, heart))
+    assert not got.warnings and "patient's heart" in got.sources[finding]
+    within = (lungs.both >= 0.5) & (np.arange(DISPLAY.shape[0])[:, None] / DISPLAY.shape[0] > 0.48)
+    assert (got.values[heart & within] > 0.9).mean() > 0.97
+    for factor in (1.3, 1.5):
+        assert (got.values[enlarged(heart, factor) & within] >= EDITABLE).mean() > 0.97
+
+
+def test_the_place_of_a_heart_is_smaller_than_the_populations(lungs):
+    narrow = mask("cardiomegaly", lungs, display=make_display(lungs, make_heart(half_width=0.12)))
+    wide = mask("cardiomegaly", lungs, display=make_display(lungs, make_heart(half_width=0.18)))
+    population = mask("cardiomegaly", lungs, display=np.zeros_like(DISPLAY))
+    assert narrow.coverage < wide.coverage < population.coverage
+
+
+def test_a_heart_on_the_other_side_is_followed(lungs):
+    turned = Lungs(lungs.left[:, ::-1], lungs.right[:, ::-1], True)
+    display = make_display(lungs, make_heart(column=0.57))
+    straight, mirrored = (
+        mask("cardiomegaly", lungs, display=display),
+        mask("cardiomegaly", turned, display=display[:, ::-1]),
+    )
+    heart = make_heart(column=0.57) & (lungs.both >= 0.5) & (np.arange(240)[:, None] > 115)
+    assert (straight.values[heart] > 0.9).mean() > 0.97 and (mirrored.values[:, ::-1][heart] > 0.9).mean() > 0.97
+
+
+@pytest.mark.parametrize(("finding", "zone"), [("cardiomegaly", None), ("lung opacity", "retrocardiac")])
+def test_where_no_heart_is_seen_the_population_is_used_and_said(finding, zone, lungs):
+    white = make_display(Lungs(lungs.right, lungs.left * 0, True), make_heart())
+    got = mask(finding, lungs, zone=zone, display=white)
+    assert got.kind == "patient"
+    assert got.warnings == [
+        "heart not found (it runs into an opaque left lung): where hearts lie in the population is used"
+    ]
+    np.testing.assert_array_equal(got.values, mask(finding, lungs, zone=zone, display=np.zeros_like(DISPLAY)).values)
+
+
+def test_behind_the_heart_is_behind_this_patients(lungs):
+    """The zone follows the heart; findings elsewhere do not hear of it."""
+    heart = make_heart(half_width=0.16)
+    display = make_display(lungs, heart)
+    behind = mask("lung opacity", lungs, zone="retrocardiac", display=display)
+    near = enlarged(heart, 1.3) | (np.abs(np.arange(200) / 200 - lungs.midline) < 0.1)
+    assert not behind.warnings and (behind.values[~near & (lungs.both >= 0.5)] >= EDITABLE).mean() < 0.04
+    low = heart & (lungs.both >= 0.5) & (np.arange(240)[:, None] > 130)
+    assert (behind.values[low] >= EDITABLE).mean() > 0.9
+    for finding, name in (("lung opacity", None), ("lung opacity", "basal"), ("pleural effusion", None)):
+        here, without = (mask(finding, lungs, zone=name, display=d) for d in (display, np.zeros_like(DISPLAY)))
+        np.testing.assert_array_equal(here.values, without.values)
+        assert not without.warnings
 
 
 @real_data

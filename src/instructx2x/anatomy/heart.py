@@ -134,12 +134,12 @@ def enlarged(heart: np.ndarray, factor: float) -> np.ndarray:
     cells = np.argwhere(heart)
     if not len(cells) or not np.ptp(cells, axis=0).all():
         return heart
-    rows, columns = np.indices(heart.shape)
     middle = (cells[:, 1].min() + cells[:, 1].max()) / 2
-    columns = middle + (columns - middle) / factor
+    stretched = np.stack([cells[:, 0], middle + (cells[:, 1] - middle) * factor], axis=1)
     # Large hearts are round: the convex hull, as the half planes of its edges.
+    rows, columns = np.indices(heart.shape)
     inside = np.ones(heart.shape, bool)
-    for down, across, offset in ConvexHull(cells).equations:
+    for down, across, offset in ConvexHull(np.concatenate([cells, stretched])).equations:
         inside &= down * rows + across * columns + offset <= 1e-9
     return inside
 
