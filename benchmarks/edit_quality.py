@@ -197,7 +197,7 @@ def run(bench: Bench, methods: Sequence[str], count: int, official_count: int) -
     write_sheets(bench, tasks, painted, bench.out / "sheets")
     keys = [task.key for task in tasks] + [high_key(*pair) for pair in painted]
     sources = {key.removeprefix("source/"): r for key, r in bench.journal.records.items() if key.startswith("source/")}
-    people = {row["file"]: row for row in table.select("file", "sex", "age").iter_rows(named=True)}
+    people = {row["file"]: row for row in table.select("file", "sex", "age", "view").iter_rows(named=True)}
     records = [bench.journal[key] for key in keys]
     quality = Quality(findings, bench.scorer.findings, bench.scorer.auc, sources, images.val, people, records)
     print_tables(quality, methods)

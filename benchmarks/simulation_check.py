@@ -3,9 +3,11 @@
     python benchmarks/simulation_check.py --data DATA --out OUT [--count 20]
 
 DATA is the folder of the open X-rays. Every finding that can be simulated and that the judges know is painted on COUNT
-real normals of val patients, as for training, and both judges are asked before and after. The judges learned from real
-disease alone. Prints a Markdown table of counts with 95 % intervals (Wilson), and writes a contact sheet a finding to
-OUT.
+real normals of val patients, as for training, and both judges are asked before and after. They learned from real
+disease alone. "real" is the same question about another patient in the same view who really has the finding: what the
+rule would say of perfect painting, but for all else in which patients differ.
+
+Prints a Markdown table of counts with 95 % intervals (Wilson), and writes a contact sheet for each finding to OUT.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import polars as pl
-from first_light import held_out
 from quality.measures import log_odds, markdown, moves, moves_most, share
 from quality.records import strip, write_sheet
+from quality.tasks import choose
 
 from instructx2x.anatomy.lungs import segment_lungs
 from instructx2x.errors import InputError, InstructX2XError
@@ -35,90 +37,113 @@ from instructx2x.training.simulation.lesions import Trait, changed_region, draw,
 SIZE = 256  # pixels a side, as the pairs of training are painted
 LEAST = 0.0008  # training leaves out what shows on a smaller part of the image
 SHOWN = 6  # on a contact sheet
-JUDGES = ("verifier", "scorer")
+JUDGES = {"A": "verifier", "B": "scorer"}
+
+# By judge, (F,) log-odds, or changes of them in units of their spread over val images.
+Scores = dict[str, np.ndarray]
 
 
-def square(path: Path) -> np.ndarray:
-    display = read(path).display()
-    return Frame(*display.shape, SIZE).to_model(display)
+@dataclass(frozen=True)
+class Patient:
+    """A normal whose lungs are found: its thorax, its view, and what the judges say of it."""
+
+    chest: Chest
+    view: str
+    scores: Scores
 
 
-def chests(data: Path, table: pl.DataFrame, count: int) -> list[tuple[Chest, str]]:
-    """Normals whose lungs are found, with their view."""
-    views, found = dict(zip(table["file"], table["view"], strict=True)), []
-    for file in held_out(table, "nih", exactly="No Finding"):
-        image = square(data / file)
-        lungs = segment_lungs(image)
-        if lungs.plausible:
-            found.append((Chest(image, {"right": lungs.right, "left": lungs.left}), views[file]))
-        if len(found) == count:
-            break
-    return found
+class Panel:
+    """Both judges, with the spread of their scores over `files`."""
+
+    def __init__(self, data: Path, files: Sequence[str]) -> None:
+        self.data = data
+        self.judges: dict[str, Judge] = {letter: load_judge(name) for letter, name in JUDGES.items()}
+        found = []
+        with progress("judging val images", len(files)) as advance:
+            for file in files:
+                found.append(self.scores(self.image(file)))
+                advance()
+        self.spread = {name: np.maximum(np.std([s[name] for s in found], axis=0, ddof=1), 1e-9) for name in JUDGES}
+
+    def image(self, file: str) -> np.ndarray:
+        display = read(self.data / file).display()
+        return Frame(*display.shape, SIZE).to_model(display)
+
+    def scores(self, image: np.ndarray) -> Scores:
+        return {name: log_odds(judge([image])[0]) for name, judge in self.judges.items()}
+
+    def change(self, patient: Patient, image: np.ndarray) -> Scores:
+        after = self.scores(image)
+        return {name: (after[name] - patient.scores[name]) / self.spread[name] for name in self.judges}
+
+    def patients(self, files: Sequence[str], views: dict[str, str], count: int) -> list[Patient]:
+        found = []
+        for file in files:
+            image = self.image(file)
+            lungs = segment_lungs(image)
+            if lungs.plausible:
+                chest = Chest(image, {"right": lungs.right, "left": lungs.left})
+                found.append(Patient(chest, views[file], self.scores(image)))
+            if len(found) == count:
+                break
+        return found
+
+    def rows(self, finding: str, painted: Sequence[Scores], real: Sequence[Scores]) -> tuple[list[list[str]], list]:
+        """The table's rows of a finding, and whether both judges see it rise most, painting by painting."""
+        rows, together = [], []
+        for name, judge in self.judges.items():
+            place = judge.findings.index(finding)
+            most = [moves_most(change[name], place) for change in painted]
+            others = [judge.findings[int(np.argmax(change[name]))] for change in painted]
+            instead = Counter(other for other in others if other != finding).most_common(2)
+            row = [finding, name, f"{judge.auc.get(finding, float('nan')):.2f}"]
+            row += [share(moves(change[name], place) for change in painted), share(most)]
+            row.append(share(moves_most(change[name], place) for change in real))
+            rows.append([*row, ", ".join(f"{other} {count}" for other, count in instead) or "-"])
+            together.append(most)
+        return rows, [all(both) for both in zip(*together, strict=True)]
 
 
-def spreads(judges: Sequence[Judge], images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Each judge's standard deviation of log-odds over the images, (F,)."""
-    scores: list[list[np.ndarray]] = [[] for _ in judges]
-    with progress("judging val images", len(images)) as advance:
-        for image in images:
-            for judge, found in zip(judges, scores, strict=True):
-                found.append(log_odds(judge([image])[0]))
-            advance()
-    return [np.maximum(np.std(found, axis=0, ddof=1), 1e-9) for found in scores]
-
-
-def paint(finding: str, patients: Sequence[tuple[Chest, str]], known: dict[str, Trait]) -> list[tuple[str, np.ndarray]]:
-    """The finding on every patient: a title and the painted image."""
-    found = []
-    for number, (chest, view) in enumerate(patients):
-        lesion = draw(known, np.random.default_rng((SIZE, number)), finding)
-        words = " ".join(filter(None, (lesion.level, lesion.side, lesion.zone, finding)))
-        found.append((f"{words} ({view})", lesion.paint(chest, view, known)))
-    return found
-
-
-def changes(
-    judges: Sequence[Judge], spread: Sequence[np.ndarray], before: np.ndarray, after: np.ndarray
-) -> list[np.ndarray]:
-    """Each judge's change of log-odds in units of its spread, (F,)."""
-    answers = [log_odds(judge([before, after])) for judge in judges]
-    return [(found[1] - found[0]) / unit for found, unit in zip(answers, spread, strict=True)]
+def paint(finding: str, patient: Patient, number: int, known: dict[str, Trait]) -> tuple[str, np.ndarray] | None:
+    """The finding on a patient, in words and painted; None where hardly anything shows."""
+    lesion = draw(known, np.random.default_rng((SIZE, number)), finding)
+    image = lesion.paint(patient.chest, patient.view, known)
+    if changed_region(patient.chest.image, image).mean() < LEAST:
+        return None
+    return " ".join(filter(None, (lesion.level, lesion.side, lesion.zone, finding))), image
 
 
 def run(data: Path, out: Path, count: int) -> None:
     table = load_table(data)
-    judges = [load_judge(name) for name in JUDGES]
     known = traits(load_outlines(data))
-    findings = [finding for finding in known if all(finding in judge.findings for judge in judges)]
-    patients = chests(data, table, count)
-    spread = spreads(judges, [square(data / file) for file in held_out(table, "nih")])
-    rows, all_hits = [], []
+    views = dict(zip(table["file"], table["view"], strict=True))
+    findings = [name for name in known if all(name in load_judge(judge).findings for judge in JUDGES.values())]
+    images = choose(table, findings)
+    panel = Panel(data, images.val)
+    patients = panel.patients(images.normals, views, count)
+    rows, all_both = [], []
     with progress("painting", len(findings) * len(patients)) as advance:
         for finding in findings:
-            hits, instead, strips = [], [Counter() for _ in judges], []
-            for (chest, _), (title, image) in zip(patients, paint(finding, patients, known), strict=True):
+            painted, real, strips = [], [], []
+            for number, patient in enumerate(patients):
                 advance()
-                if changed_region(chest.image, image).mean() < LEAST:
+                same_view = [file for file in images.positives[finding] if views[file] == patient.view]
+                if same_view:
+                    real.append(panel.change(patient, panel.image(same_view[number % len(same_view)])))
+                made = paint(finding, patient, number, known)
+                if made is None:
                     continue
-                moved = changes(judges, spread, chest.image, image)
-                places = [judge.findings.index(finding) for judge in judges]
-                rises = [moves(change, place) for change, place in zip(moved, places, strict=True)]
-                most = [moves_most(change, place) for change, place in zip(moved, places, strict=True)]
-                hits.append((*rises, *most, all(most)))
-                for judge, change, first, tally in zip(judges, moved, most, instead, strict=True):
-                    tally.update([] if first else [judge.findings[int(np.argmax(change))]])
-                told = ", ".join(f"{change[place]:+.1f}" for change, place in zip(moved, places, strict=True))
-                strips.append(strip(f"{title}: {told} spreads", (chest.image, image)))
-            columns = list(zip(*hits, strict=True)) or [()] * 5
-            others = "; ".join(", ".join(f"{name} {n}" for name, n in c.most_common(2)) or "-" for c in instead)
-            rows.append([finding, *(f"{judge.auc.get(finding, float('nan')):.2f}" for judge in judges)])
-            rows[-1] += [*map(share, columns), others]
-            all_hits += hits
-            shown = strips[:SHOWN]
-            write_sheet((shown[::2], shown[1::2]), out / f"{finding.replace(' ', '-')}.png")
-    rows.append(["**together**", "", "", *map(share, list(zip(*all_hits, strict=True)) or [()] * 5), ""])
-    header = ["painted", "A's AUC", "B's AUC", "A rises", "B rises", "A rises most", "B rises most", "both rise most"]
-    print("\n" + markdown([*header, "most instead, A; B"], rows))
+                painted.append(panel.change(patient, made[1]))
+                if len(strips) < SHOWN:
+                    moved = [f"{n} {painted[-1][n][j.findings.index(finding)]:+.1f}" for n, j in panel.judges.items()]
+                    strips.append(strip(f"{made[0]}, {', '.join(moved)}", (patient.chest.image, made[1])))
+            found, both = panel.rows(finding, painted, real)
+            rows += [*found, [finding, "both", "", "", share(both), "", ""]]
+            all_both += both
+            write_sheet((strips[::2], strips[1::2]), out / f"{finding.replace(' ', '-')}.png")
+    rows.append(["**together**", "both", "", "", share(all_both), "", ""])
+    header = ["painted", "judge", "its AUC", "rises", "rises most", "real: rises most", "most instead"]
+    print("\n" + markdown(header, rows))
 
 
 def main() -> None:

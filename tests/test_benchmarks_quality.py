@@ -11,6 +11,7 @@ from PIL import Image
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import edit_quality
+import simulation_check
 from quality import measures, tables, tasks
 from quality.plain import edit_everywhere
 from quality.records import Journal
@@ -118,9 +119,9 @@ def quality(records, auc=(0.9, 0.8, 0.6), scale=(1.0, 1.0, 1.0)):
     for record in records:
         if "moved" in record:
             record["scores"] = list((base[record["number"]] + record["moved"]) * scale)
-    return tables.Quality(
-        FINDINGS, FINDINGS, dict(zip(FINDINGS, auc, strict=True)), sources, list(sources), {}, records
-    )
+    known = dict(zip(FINDINGS, auc, strict=True))
+    truth = {file: {"view": "AP" if file == "3.png" else "PA"} for file in sources}
+    return tables.Quality(FINDINGS, FINDINGS, known, sources, list(sources), truth, records)
 
 
 def record(measure, finding, number, moved, method="default"):
@@ -153,7 +154,7 @@ def test_the_table_counts_controls_on_the_same_images_and_holds_only_judged_find
     # The others in turn are edema, nodule, edema, nodule.
     assert rows["pleural effusion"][5] == measures.share([True, False] * 2)
     assert rows["edema"][2:4] == [measures.share([True] * 4), measures.share([False] * 4)]
-    assert rows["edema"][6] == "pleural effusion 4"
+    assert rows["edema"][8] == "pleural effusion 4"
     assert rows["nodule"][1] == "0.60, not judged"
     assert rows["held to figures, together"][3] == measures.share([True] * 4 + [False] * 4)
 
@@ -165,6 +166,17 @@ def test_removal_counts_falls():
     assert measured.hits(measured.of("remove"), -1, measures.moves) == [True, True, False]
     assert measured.hits(measured.of("remove"), -1, measures.moves_most) == [True, False, False]
     assert measured.controls("remove", "edema") == measured.of("control")
+
+
+def test_real_images_stand_in_for_edits_of_the_same_view():
+    """Sources 0 and 1 are PA, 3 is AP. The effusion scores 0 in 0 and 2 in 1, where the others score less than in 0."""
+    records = [record("add", "pleural effusion", n, (9, 9, 9)) for n in (0, 3)]
+    records += [record("remove", "pleural effusion", 1, (0, 0, 0))]
+    measured = quality(records)
+    assert [r["file"] for r in measured.real("add", "pleural effusion")] == ["0.png"]
+    assert measured.hits(measured.real("add", "pleural effusion"), 1, measures.moves_most) == [True]
+    assert measured.hits(measured.real("remove", "pleural effusion"), -1, measures.moves_most) == [True]
+    assert measured.hits(measured.real("remove", "pleural effusion"), 1, measures.moves) == [False]
 
 
 def test_two_edits_that_change_alike_are_no_success_of_a_level():
@@ -255,7 +267,7 @@ def test_without_rse_is_the_default_profile_with_everything_in_its_mask(make_tin
     result = study.edit(text, seed=3, anatomy="none")
     plain = edit_everywhere(study, text, seed=3)
     assert result.mask.all() and plain.mask.all()
-    confined = editor.open(make_chest(90, 70)).edit(text, seed=3, region="10,10,20,20")
+    confined = study.edit(text, seed=3, anatomy="none", region="10,10,20,20")
     assert (confined.image.pixels != plain.image.pixels).any()
     # The feather knows no edge here, so both are the same to the last bit.
     np.testing.assert_array_equal(plain.image.pixels, result.image.pixels)
@@ -321,3 +333,21 @@ def test_a_method_that_is_not_there_ends_in_one_line(data, tmp_path, monkeypatch
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit, match=r"^--methods takes some of default,official,no-rse"):
         edit_quality.main()
+
+
+def test_painted_findings_are_counted_judge_by_judge(data, monkeypatch):
+    monkeypatch.setattr(simulation_check, "load_judge", FakeJudge)
+    panel = simulation_check.Panel(data, ["images/00.png", "images/01.png", "images/02.png"])
+    answers = np.stack([panel.scores(panel.image(f"images/0{n}.png"))["A"] for n in range(3)])
+    np.testing.assert_allclose(panel.spread["A"], answers.std(axis=0, ddof=1))
+    one, other = np.zeros(11), np.zeros(11)
+    one[tasks.MEASURED.index("edema")] = 1
+    other[tasks.MEASURED.index("mass")] = 1
+    painted = [{"A": one, "B": one}, {"A": one, "B": other}, {"A": other + one / 2, "B": other}]
+    rows, both = panel.rows("edema", painted, [{"A": one, "B": other}])
+    assert both == [True, False, False]
+    assert [row[:2] for row in rows] == [["edema", "A"], ["edema", "B"]]
+    assert [row[3].split(" (")[0] for row in rows] == ["3 of 3", "1 of 3"]
+    assert [row[4].split(" (")[0] for row in rows] == ["2 of 3", "1 of 3"]
+    assert [row[5].split(" (")[0] for row in rows] == ["1 of 1", "0 of 1"]
+    assert [row[6] for row in rows] == ["mass 1", "mass 2"]

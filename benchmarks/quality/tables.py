@@ -34,7 +34,7 @@ class Quality:
         auc: of the judge, by finding.
         sources: by file, the judges' answers to the unedited image.
         val: files that the scores' spread is taken over.
-        truth: by file, "sex" ("F", "M") and "age" as recorded.
+        truth: by file, "sex" ("F", "M"), "age" and "view" as recorded.
         records: of the edits.
     """
 
@@ -80,6 +80,20 @@ class Quality:
         names = [name for asked, name in most if name != asked]
         return ", ".join(f"{name} {count}" for name, count in Counter(names).most_common(2)) or "-"
 
+    def real(self, measure: str, finding: str) -> list[Record]:
+        """In place of each edited image, another patient's in the same view, really with the finding (or without it).
+
+        What the rule says of these is what it would say of perfect edits, but for all else in which patients differ.
+        """
+        others = self.of("remove" if measure == "add" else "add", finding)
+        found = []
+        for record in self.of(measure, finding):
+            view = self.truth[record["file"]]["view"]
+            files = [other["file"] for other in others if self.truth[other["file"]]["view"] == view]
+            if files:
+                found.append(record | {"scores": self.sources[files[record["number"] % len(files)]]["scores"]})
+        return found
+
     def controls(self, measure: str, finding: str) -> list[Record]:
         """Edits that ask for another finding, on the images of this one's, to be judged for this one."""
         if measure == "remove":
@@ -95,16 +109,17 @@ def success(quality: Quality, measure: str) -> str:
     columns: dict[str, list[list[bool]]] = {}
     rows = []
     for finding in quality.findings:
-        records, controls = quality.of(measure, finding), quality.controls(measure, finding)
-        cells = [quality.hits(some, sign, rule) for some in (records, controls) for rule in (moves, moves_most)]
+        records = quality.of(measure, finding)
+        compared = (records, quality.controls(measure, finding), quality.real(measure, finding))
+        cells = [quality.hits(some, sign, rule) for some in compared for rule in (moves, moves_most)]
         columns[finding] = cells
         auc = quality.auc.get(finding, float("nan"))
         told = f"{auc:.2f}" + ("" if finding in quality.held else ", not judged")
         rows.append([finding, told, *map(share, cells), quality.instead(records, sign)])
-    together = [list(chain.from_iterable(columns[f][place] for f in quality.held)) for place in range(4)]
+    together = [list(chain.from_iterable(columns[f][place] for f in quality.held)) for place in range(6)]
     rows.append(["**held to figures, together**", "", *map(share, together), ""])
-    header = ["finding", "judge's AUC", f"{verb}", f"{verb} most", f"control: {verb}", f"control: {verb} most"]
-    return markdown([*header, "most instead"], rows)
+    header = ["finding", "judge's AUC", verb, f"{verb} most", f"control: {verb}", f"control: {verb} most"]
+    return markdown([*header, f"real: {verb}", f"real: {verb} most", "most instead"], rows)
 
 
 def held_hits(quality: Quality, measure: str, rule, records: Sequence[Record] | None = None) -> list[bool]:
