@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from instructx2x.errors import InputError
 from instructx2x.training.simulation import mirror
 from instructx2x.training.simulation.chest import Chest
 from instructx2x.training.simulation.lesions import traits
@@ -137,4 +138,6 @@ def test_only_boxes_of_opacities_on_images_at_hand_are_read(tmp_path):
         "b,Lung Opacity,0.1,0.2,0.3,0.4,pathology,0\n"
         "c,Right Lung,0.1,0.2,0.3,0.4,anatomy,1\n"
     )
+    with pytest.raises(InputError, match="--data"):
+        load_boxes(tmp_path / "nowhere")
     assert load_boxes(tmp_path) == {"a": [(0.1, 0.2, 0.3, 0.4), (0.5, 0.2, 0.3, 0.4)]}

@@ -41,13 +41,15 @@ count = 4
 """
 
 
-def phantom(rng: np.random.Generator) -> np.ndarray:
-    """A made chest: bright body, two dark lungs, ribs."""
+def phantom(rng: np.random.Generator, ill: bool) -> np.ndarray:
+    """A made chest: bright body, two dark lungs, ribs; the base of one lung white where it is ill."""
     rows, columns = np.mgrid[:160, :160].astype(np.float32)
     image = np.where(np.abs(columns - 80) < 72, 190.0, 10.0)
     for centre in (48, 112):
         inside = ((columns - centre) / 25) ** 2 + ((rows - 78) / 52) ** 2 < 1
         image = np.where(inside, 70 + 12 * np.sin(rows / 4), image)
+    if ill:
+        image = np.where(np.hypot(columns - 48, rows - 100) < 18, 190.0, image)
     return np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
 
 
@@ -59,7 +61,7 @@ def data(tmp_path_factory):
     rows = []
     for number in range(12):
         name, group = f"{'ker' if number == 11 else 'nih'}_{number:03d}", "train" if number not in (3, 7) else "val"
-        Image.fromarray(phantom(rng)).save(folder / "images" / f"{name}.jpg", quality=95)
+        Image.fromarray(phantom(rng, number % 3 == 0)).save(folder / "images" / f"{name}.jpg", quality=95)
         rows.append(
             {
                 "id": name,
@@ -74,6 +76,7 @@ def data(tmp_path_factory):
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+    (folder / "boxes.csv").write_text("image_id,finding,x,y,w,h,kind,have_image\n")
     points = [[0.3 + 0.1 * np.cos(a), 0.4 + 0.1 * np.sin(a)] for a in np.linspace(0, 6, 10)]
     with gzip.open(folder / "chestxdet_polygons.jsonl.gz", "wt") as file:
         file.write(json.dumps({"finding": "Consolidation", "points": points}) + "\n")

@@ -193,6 +193,13 @@ def test_samples_say_what_they_show(sampler, kind):
             assert torch.equal(sample.target, level)
 
 
+def test_kinds_without_pairs_are_left_out(sampler):
+    pairs = [pair for pair in sampler.bank.pairs if pair.kind in ("lesion", "level")]
+    poor = Sampler(Bank(sampler.bank.clean, sampler.bank.painted, pairs), sampler.table)
+    drawn = {poor.draw(np.random.default_rng(seed)).kind for seed in range(300)}
+    assert drawn == set(MIX) - {"heal", "real"}
+
+
 def test_without_text_nothing_changes():
     source, target = torch.zeros(4, 2, 2), torch.ones(4, 2, 2)
     sample = Sample("add", source, target, (Edit("add", "edema"),))

@@ -56,7 +56,9 @@ class Sampler:
     def draw(self, rng: np.random.Generator, kind: str | None = None) -> Sample:
         """Draw a sample; of the kind, if one is given."""
         if kind is None:
-            kind = str(rng.choice(list(MIX), p=np.array(list(MIX.values())) / sum(MIX.values())))
+            # Small data may hold no spoiled or no real lesion: the other kinds then share its part.
+            mix = {name: share for name, share in MIX.items() if self.of_kind.get(name, True)}
+            kind = str(rng.choice(list(mix), p=np.array(list(mix.values())) / sum(mix.values())))
         return getattr(self, f"_{kind}")(rng)
 
     def _pick(self, kind: str, rng: np.random.Generator):

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from scipy import ndimage
 
+from instructx2x.errors import InputError
 from instructx2x.progress import progress
 from instructx2x.training.simulation import mirror
 from instructx2x.training.simulation.chest import SIDES, Chest, whiten
@@ -72,7 +73,9 @@ def collect(
     symmetry = {}
     for view in ("PA", "AP"):
         rows = [row for row in np.random.default_rng(seed).permutation(normal) if views[row] == view][:NORMALS]
-        symmetry[view] = mirror.Symmetry.of(chest for chest in map(chest_of, rows) if chest is not None)
+        normals = [chest for chest in map(chest_of, rows) if chest is not None]
+        if normals:
+            symmetry[view] = mirror.Symmetry.of(normals)
     diseased = [row for row in np.flatnonzero(nih) if set(names[row]) & set(ONE_SIDED) and views[row] in symmetry]
     found = []
     with progress("real lesions", len(diseased)) as advance:
@@ -106,8 +109,16 @@ def collect(
 
 
 def load_boxes(data: Path) -> dict[str, list[tuple[float, float, float, float]]]:
-    """Experts' boxes of opacities on images at hand: image id -> (x, y, w, h) fractions. NIH's images are square."""
-    rows = pl.read_csv(data / "boxes.csv").filter(
+    """Experts' boxes of opacities on images at hand: image id -> (x, y, w, h) fractions. NIH's images are square.
+
+    Raises:
+        InputError: the data has no boxes.csv.
+    """
+    path = data / "boxes.csv"
+    if not path.is_file():
+        raise InputError(f"{path} not found: give the folder of the open data with --data")
+    kinds = {"have_image": pl.Int64, **dict.fromkeys(("x", "y", "w", "h"), pl.Float64)}
+    rows = pl.read_csv(path, schema_overrides=kinds).filter(
         (pl.col("have_image") == 1)
         & (pl.col("kind") == "pathology")
         & pl.col("finding").is_in(["Lung Opacity", "Pneumonia", "Infiltration", "Consolidation", "Effusion"])
