@@ -89,19 +89,24 @@ class Panel:
         return found
 
     def rows(self, finding: str, painted: Sequence[Scores], real: Sequence[Scores]) -> tuple[list[list[str]], list]:
-        """The table's rows of a finding, and whether both judges see it rise most, painting by painting."""
-        rows, together = [], []
+        """The table's rows of a finding; and painting by painting, whether both judges see it rise, and rise most."""
+        rows, hits = [], []
         for name, judge in self.judges.items():
             place = judge.findings.index(finding)
-            most = [moves_most(change[name], place) for change in painted]
+            seen = [(moves(change[name], place), moves_most(change[name], place)) for change in painted]
             others = [judge.findings[int(np.argmax(change[name]))] for change in painted]
             instead = Counter(other for other in others if other != finding).most_common(2)
-            row = [finding, name, f"{judge.auc.get(finding, float('nan')):.2f}"]
-            row += [share(moves(change[name], place) for change in painted), share(most)]
+            row = [finding, name, f"{judge.auc.get(finding, float('nan')):.2f}", *shares(seen)]
             row.append(share(moves_most(change[name], place) for change in real))
             rows.append([*row, ", ".join(f"{other} {count}" for other, count in instead) or "-"])
-            together.append(most)
-        return rows, [all(both) for both in zip(*together, strict=True)]
+            hits.append(seen)
+        both = [(all(rises for rises, _ in pair), all(most for _, most in pair)) for pair in zip(*hits, strict=True)]
+        return [*rows, [finding, "both", "", *shares(both), "", ""]], both
+
+
+def shares(seen: Sequence[tuple[bool, bool]]) -> tuple[str, str]:
+    """How often a finding rises, and rises most, each with its interval."""
+    return share(rises for rises, _ in seen), share(most for _, most in seen)
 
 
 def paint(finding: str, patient: Patient, number: int, known: dict[str, Trait]) -> tuple[str, np.ndarray] | None:
@@ -138,10 +143,10 @@ def run(data: Path, out: Path, count: int) -> None:
                     moved = [f"{n} {painted[-1][n][j.findings.index(finding)]:+.1f}" for n, j in panel.judges.items()]
                     strips.append(strip(f"{made[0]}, {', '.join(moved)}", (patient.chest.image, made[1])))
             found, both = panel.rows(finding, painted, real)
-            rows += [*found, [finding, "both", "", "", share(both), "", ""]]
+            rows += found
             all_both += both
             write_sheet((strips[::2], strips[1::2]), out / f"{finding.replace(' ', '-')}.png")
-    rows.append(["**together**", "both", "", "", share(all_both), "", ""])
+    rows.append(["**together**", "both", "", *shares(all_both), "", ""])
     header = ["painted", "judge", "its AUC", "rises", "rises most", "real: rises most", "most instead"]
     print("\n" + markdown(header, rows))
 

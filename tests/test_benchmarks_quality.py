@@ -345,9 +345,9 @@ def test_painted_findings_are_counted_judge_by_judge(data, monkeypatch):
     other[tasks.MEASURED.index("mass")] = 1
     painted = [{"A": one, "B": one}, {"A": one, "B": other}, {"A": other + one / 2, "B": other}]
     rows, both = panel.rows("edema", painted, [{"A": one, "B": other}])
-    assert both == [True, False, False]
-    assert [row[:2] for row in rows] == [["edema", "A"], ["edema", "B"]]
-    assert [row[3].split(" (")[0] for row in rows] == ["3 of 3", "1 of 3"]
-    assert [row[4].split(" (")[0] for row in rows] == ["2 of 3", "1 of 3"]
-    assert [row[5].split(" (")[0] for row in rows] == ["1 of 1", "0 of 1"]
-    assert [row[6] for row in rows] == ["mass 1", "mass 2"]
+    assert both == [(True, True), (False, False), (False, False)]
+    assert [row[:2] for row in rows] == [["edema", "A"], ["edema", "B"], ["edema", "both"]]
+    assert [row[3].split(" (")[0] for row in rows] == ["3 of 3", "1 of 3", "1 of 3"]
+    assert [row[4].split(" (")[0] for row in rows] == ["2 of 3", "1 of 3", "1 of 3"]
+    assert [row[5].split(" (")[0] for row in rows[:2]] == ["1 of 1", "0 of 1"]
+    assert [row[6] for row in rows[:2]] == ["mass 1", "mass 2"]
