@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from first_light import held_out
-from quality.measures import markdown, middle, share
+from quality.measures import half, markdown, middle, share
 from quality.records import Journal, strip
 from scipy import ndimage
 
@@ -45,7 +45,8 @@ from instructx2x.training.simulation.painters import cardiomegaly
 
 SIZE = 256  # pixels a side at which boxes are counted, as pseudo masks are made
 BOXED = ("lung opacity", "pneumonia")
-LIMITS = {"not named": 0.38, "named": 0.20}  # of the frame, while holding HELD of the boxes' area
+NOT_NAMED, NAMED, ON_SIDE = "not named", "named", "named, the boxes up to the midline"
+LIMITS = {NOT_NAMED: 0.38, NAMED: 0.20, ON_SIDE: 0.20}  # of the frame, while holding HELD of the boxes' area
 HELD = 0.90
 HEART = "cardiomegaly"
 PAINTED = (2, 3, 4, 5)  # degrees of a simulated cardiomegaly, mild to severe
@@ -88,21 +89,26 @@ def one_side(boxes: Sequence[np.ndarray], midline: float) -> str | None:
 
 
 def measure_boxes(display: np.ndarray, lungs: Lungs, marks: Sequence[Mark]) -> dict[str, dict[str, list[float]]]:
-    """Per finding with boxes: what its mask opens, and what it opens when the side is named."""
+    """Per finding with boxes: what its mask opens and holds, and, where all lie on one side, when that side is named.
+
+    What reaches over the midline from there is closed by promise: "on that side" counts the boxes up to the midline.
+    """
     found = {}
     for finding in BOXED:
-        boxes = [mark.points for mark in marks if finding in mark.findings]
-        if not boxes:
+        points = [mark.points for mark in marks if finding in mark.findings]
+        if not points:
             continue
-        sides = {"not named": None, "named": one_side(boxes, lungs.midline)}
-        found[finding] = {
-            name: cover(
-                pseudo_mask([Edit(Operation.ADD, finding, side=side)], display, lungs=lungs).values, drawn(boxes)
-            )
-            for name, side in sides.items()
-            if name == "not named" or side
-        }
+        boxes, side = drawn(points), one_side(points, lungs.midline)
+        found[finding] = {NOT_NAMED: cover(opened(finding, None, display, lungs), boxes)}
+        if side:
+            values = opened(finding, side, display, lungs)
+            found[finding][NAMED] = cover(values, boxes)
+            found[finding][ON_SIDE] = cover(values, boxes & half(boxes.shape, side, lungs.midline))
     return found
+
+
+def opened(finding: str, side: str | None, display: np.ndarray, lungs: Lungs) -> np.ndarray:
+    return pseudo_mask([Edit(Operation.ADD, finding, side=side)], display, lungs=lungs).values
 
 
 def measure_masks(display: np.ndarray, lungs: Lungs, heart: Heart, marks: Sequence[Mark]) -> Record:
@@ -264,7 +270,7 @@ def write_normals(paths: Sequence[Path], out: Path) -> None:
             advance()
     panels += [np.zeros_like(panels[0])] * (-len(panels) % ACROSS)
     rows = [np.concatenate(panels[first : first + ACROSS], axis=1) for first in range(0, len(panels), ACROSS)]
-    write_png(np.concatenate(rows), out)
+    write_png(np.concatenate(rows), out, text={})
 
 
 def run(data: Path, out: Path) -> None:
