@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from anatomy.phantoms import ellipse, make_display, make_heart, make_lungs
+from phantom_chests import ellipse, make_display, make_heart, make_lungs
 
 from instructx2x.anatomy.frames import lung_frame
 from instructx2x.anatomy.heart import TOP, cardiothoracic_ratio, diaphragm, enlarged, find_heart, trace

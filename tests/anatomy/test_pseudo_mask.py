@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from anatomy.phantoms import make_display, make_heart, make_lungs
+from phantom_chests import make_display, make_heart, make_lungs
 from PIL import Image
 
 from instructx2x.anatomy.frames import REFERENCE, lung_frame
