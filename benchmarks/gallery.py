@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib.resources import as_file, files
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -23,20 +24,11 @@ from instructx2x.errors import InstructX2XError
 from instructx2x.instructions import Edit, Operation, render
 from instructx2x.progress import progress
 
-GROUPS = {"pleura-and-heart": 4, "lungs": 4, "small": 3}  # name -> number of findings, in the order below
-ORDER = (
-    "pleural effusion",
-    "pneumothorax",
-    "pleural thickening",
-    "cardiomegaly",
-    "edema",
-    "consolidation",
-    "lung opacity",
-    "atelectasis",
-    "pneumonia",
-    "mass",
-    "nodule",
-)
+GROUPS = {
+    "pleura-and-heart": ("pleural effusion", "pneumothorax", "pleural thickening", "cardiomegaly"),
+    "lungs": ("edema", "consolidation", "lung opacity", "atelectasis"),
+    "small": ("pneumonia", "mass", "nodule"),
+}
 
 
 def row(editor: Editor, finding: str, number: int) -> np.ndarray:
@@ -67,16 +59,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="bundled", help="bundled, or a folder")
     options = parser.parse_args()
-    assert set(ORDER) == set(MEASURED) and sum(GROUPS.values()) == len(ORDER)
+    assert sorted(chain(*GROUPS.values())) == sorted(MEASURED)
     try:
-        editor, rows = Editor.from_pretrained(options.model), []
-        with progress("editing", len(ORDER)) as advance:
-            for number, finding in enumerate(ORDER):
-                rows.append(row(editor, finding, number))
-                advance()
-        for name, count in GROUPS.items():
-            write_jpeg(rows[:count], options.out / f"{name}.jpg")
-            rows = rows[count:]
+        editor, numbers = Editor.from_pretrained(options.model), count()
+        with progress("editing", sum(map(len, GROUPS.values()))) as advance:
+            for name, findings in GROUPS.items():
+                rows = []
+                for finding in findings:
+                    rows.append(row(editor, finding, next(numbers)))
+                    advance()
+                write_jpeg(rows, options.out / f"{name}.jpg")
     except InstructX2XError as error:
         sys.exit(str(error))
 

@@ -24,14 +24,13 @@ from quality.measures import log_odds, markdown, moves, moves_most, share
 from quality.records import strip, write_sheet
 from quality.tasks import choose
 
-from instructx2x.anatomy.lungs import segment_lungs
 from instructx2x.errors import InputError, InstructX2XError
 from instructx2x.evaluation.judges import Judge, load_judge
 from instructx2x.imaging.geometry import Frame
 from instructx2x.imaging.reading import read
 from instructx2x.progress import progress
 from instructx2x.training.data import load_table
-from instructx2x.training.simulation.chest import Chest
+from instructx2x.training.simulation.chest import Chest, find_chest
 from instructx2x.training.simulation.lesions import Trait, changed_region, draw, load_outlines, traits
 
 SIZE = 256  # pixels a side, as the pairs of training are painted
@@ -80,9 +79,8 @@ class Panel:
         found = []
         for file in files:
             image = self.image(file)
-            lungs = segment_lungs(image)
-            if lungs.plausible:
-                chest = Chest(image, {"right": lungs.right, "left": lungs.left})
+            chest = find_chest(image)
+            if chest is not None:
                 found.append(Patient(chest, views[file], self.scores(image)))
             if len(found) == count:
                 break

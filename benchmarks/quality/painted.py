@@ -8,10 +8,9 @@ import numpy as np
 from PIL import Image
 
 from instructx2x import Editor
-from instructx2x.anatomy.lungs import segment_lungs
 from instructx2x.imaging.geometry import resize
 from instructx2x.instructions import Edit, Operation, render
-from instructx2x.training.simulation.chest import Chest
+from instructx2x.training.simulation.chest import find_chest
 from instructx2x.training.simulation.lesions import Trait, draw
 from quality.measures import line_left, painted_left
 
@@ -57,14 +56,14 @@ def remove_painted(
     """
     stored = np.clip(resize(display, HIGH, HIGH, Image.Resampling.BICUBIC), 0, 1)
     clean = np.round(255 * stored).astype(np.float32) / 255
-    lungs = segment_lungs(clean)
-    if not lungs.plausible:
+    chest = find_chest(clean)
+    if chest is None:
         return None
     lesion = draw(known, np.random.default_rng((HIGH, number)), finding).at_level(*LEVEL)
-    image = lesion.paint(Chest(clean, {"right": lungs.right, "left": lungs.left}), view, known)
+    image = lesion.paint(chest, view, known)
     study = editor.open(np.round(255 * image).astype(np.uint8))
     result = study.edit(render((Edit(Operation.REMOVE, finding),)), seed=number)
     images = clean, study.display, result.image.display()
-    left = painted_left(*images, lungs.both > 0.5)
+    left = painted_left(*images, np.maximum(*chest.lungs.values()) > 0.5)
     line = line_left(*images, LINE) if finding == "pneumothorax" else None
     return Removal(*images, left, line, float(result.mask.mean()))

@@ -9,22 +9,11 @@ import polars as pl
 from first_light import held_out
 
 from instructx2x.instructions import FINDINGS, Edit, Operation, render
+from instructx2x.training import judge_cases
 from instructx2x.training.pairs import LABELS
 from quality.measures import another
 
-MEASURED = (
-    "pleural effusion",
-    "cardiomegaly",
-    "edema",
-    "consolidation",
-    "pneumonia",
-    "lung opacity",
-    "atelectasis",
-    "pneumothorax",
-    "nodule",
-    "mass",
-    "pleural thickening",
-)
+MEASURED = judge_cases.FINDINGS  # what the judges know
 METHODS = ("default", "official", "no-rse")
 WEAK, STRONG = "mild", "severe"
 

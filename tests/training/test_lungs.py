@@ -66,6 +66,20 @@ def test_loss_prefers_the_truth_and_an_empty_answer_to_nothing():
     assert training.loss_of(empty, torch.zeros_like(masks)) < 0.01 < training.loss_of(truth, torch.zeros_like(masks))
 
 
+def break_augment(monkeypatch, number: int) -> list[int]:
+    """Let the call of that number be interrupted; the list that is returned grows by one with every call."""
+    real, calls = training.augment, []
+
+    def breaks(*arguments):
+        calls.append(1)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(training, "augment", breaks)
+    return calls
+
+
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "BATCH", 2)
     given = small_set()
@@ -78,15 +92,8 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch):
         ).state_dict()
 
     whole = run(None)
-    real, calls = training.augment, []
-
-    def breaks(*arguments):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    monkeypatch.setattr(training, "augment", breaks)
+    real = training.augment
+    break_augment(monkeypatch, 4)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "state.pt")
     monkeypatch.setattr(training, "augment", real)
@@ -165,15 +172,7 @@ def test_cross_validation_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "LungNet", lambda: LungNet((8, 8)))
     data = made_data(tmp_path)
     whole = training.cross_validate(data, folds=2, steps=(3, 0))
-    real, calls = training.augment, []
-
-    def breaks(*arguments):
-        calls.append(1)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    monkeypatch.setattr(training, "augment", breaks)
+    calls = break_augment(monkeypatch, 5)
     with pytest.raises(KeyboardInterrupt):
         training.cross_validate(data, folds=2, steps=(3, 0), checkpoints=tmp_path / "kept")
     calls.clear()

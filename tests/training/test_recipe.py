@@ -12,6 +12,7 @@ from PIL import Image
 
 from instructx2x import Editor
 from instructx2x.errors import InputError
+from instructx2x.training import pairs
 from instructx2x.training.data import load_images, load_table
 from instructx2x.training.pairs import encode_bank
 from instructx2x.training.run import run
@@ -94,7 +95,7 @@ def test_what_is_missing_is_told(data, tmp_path):
         load_images(tmp_path, load_table(tmp_path), 64, tmp_path / "cache.npy")
 
 
-def test_a_recipe_runs_to_a_model_that_edits(data, tmp_path):
+def test_a_recipe_runs_to_a_model_that_edits(data, tmp_path, monkeypatch):
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(RECIPE)
     work = tmp_path / "work"
@@ -123,3 +124,7 @@ def test_a_recipe_runs_to_a_model_that_edits(data, tmp_path):
     weights = {path.relative_to(model): path.read_bytes() for path in model.rglob("*.safetensors")}
     again = run(recipe, data=data, work=work, stages=stages, out=tmp_path / "again")
     assert weights == {path.relative_to(again): path.read_bytes() for path in again.rglob("*.safetensors")}
+
+    # A finished bank is not looked for real lesions again.
+    monkeypatch.setattr(pairs, "collect", None)
+    run(recipe, data=data, work=work, stages=("pairs",))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,8 @@ import torch
 from diffusers import AutoencoderKL
 from rich.progress import track
 
-from instructx2x.anatomy.lungs import segment_lungs
 from instructx2x.errors import InputError
-from instructx2x.training.simulation.chest import Chest
+from instructx2x.training.simulation.chest import Chest, find_chest
 from instructx2x.training.simulation.lesions import (
     Lesion,
     Trait,
@@ -33,6 +31,7 @@ from instructx2x.training.simulation.transplants import RealLesion, collect
 from instructx2x.training.vae import encode
 
 CHUNK = 200
+REAL = "chunk_real.npy"
 
 # The data's findings in the words of the instruction language; None: not said, because we have no such word.
 LABELS = {
@@ -112,17 +111,20 @@ def simulate(
         settings.write_text(json.dumps(asked))
     if json.loads(settings.read_text()) != asked:
         raise InputError(f"{out} holds pairs made with other settings: choose another --work, or delete that folder")
+    rows = np.flatnonzero((table["adult"] & (table["split"] == split)).to_numpy())
+    rows = np.random.default_rng(seed).permutation(rows)
+    starts = [start for start in range(0, len(rows), CHUNK) if not _chunk(out, start).is_file()]
+    if not starts and (out / REAL).is_file():
+        return
     names = [spoken(findings) for findings in table["findings"]]
-    chest_of = partial(find_chest, images)
+
+    def chest_of(row: int) -> Chest | None:
+        return find_chest(images[row].astype(np.float32) / 255)
+
     real = collect(images, table, names, chest_of, boxes, seed=seed)
     _write_real(real if split == "train" else collect(images, table, names, chest_of, boxes, split=split), out)
     findings = traits(outlines, real)
-    rows = np.flatnonzero((table["adult"] & (table["split"] == split)).to_numpy())
-    rows = np.random.default_rng(seed).permutation(rows)
-    for start in track(range(0, len(rows), CHUNK), description="simulating lesions"):
-        target = out / f"chunk_{start // CHUNK:03d}.npy"
-        if target.is_file():
-            continue
+    for start in track(starts, description="simulating lesions"):
         painted: list[np.ndarray] = []
         pairs: list[Pair] = []
         for row in rows[start : start + CHUNK]:
@@ -146,14 +148,11 @@ def simulate(
                     painted,
                     pairs,
                 )
-        _write_chunk(target, painted, pairs)
+        _write_chunk(_chunk(out, start), painted, pairs)
 
 
-def find_chest(images: np.ndarray, row: int) -> Chest | None:
-    """The X-ray of a row with its lungs; None where they were not found."""
-    image = images[row].astype(np.float32) / 255
-    lungs = segment_lungs(image)
-    return Chest(image, {"right": lungs.right, "left": lungs.left}) if lungs.plausible else None
+def _chunk(out: Path, start: int) -> Path:
+    return out / f"chunk_{start // CHUNK:03d}.npy"
 
 
 def _write_real(real: list[RealLesion], out: Path) -> None:
@@ -161,7 +160,7 @@ def _write_real(real: list[RealLesion], out: Path) -> None:
     for number, lesion in enumerate(real):
         named = [Lesion(finding, lesion.side, lesion.zone, "", 0.0, 0) for finding in lesion.findings]
         pairs.append(Pair(lesion.image, "real", named, [], number, -1))
-    _write_chunk(out / "chunk_real.npy", [lesion.healed for lesion in real], pairs)
+    _write_chunk(out / REAL, [lesion.healed for lesion in real], pairs)
 
 
 def _write_chunk(target: Path, painted: list[np.ndarray], pairs: list[Pair]) -> None:

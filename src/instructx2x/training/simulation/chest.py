@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 from scipy import ndimage
 
+from instructx2x.anatomy.lungs import segment_lungs
+
 SIDES = ("right", "left")
 
 
@@ -80,6 +82,12 @@ class Chest:
         if margin > 0:
             grown = ndimage.distance_transform_edt(~grown) <= margin
         return ndimage.gaussian_filter(grown.astype(np.float32), blur)
+
+
+def find_chest(image: np.ndarray) -> Chest | None:
+    """A square X-ray, (S, S) float32 in [0, 1], with its lungs; None where they were not found."""
+    lungs = segment_lungs(image)
+    return Chest(image, {"right": lungs.right, "left": lungs.left}) if lungs.plausible else None
 
 
 def texture(size: int, rng: np.random.Generator, scales: tuple[float, ...] = (2, 4, 8, 16)) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from scipy import ndimage
 
+from instructx2x.columns import read_columns
 from instructx2x.errors import InputError
 from instructx2x.progress import progress
 from instructx2x.training.simulation import mirror
@@ -117,15 +118,15 @@ def load_boxes(data: Path) -> dict[str, list[tuple[float, float, float, float]]]
     path = data / "boxes.csv"
     if not path.is_file():
         raise InputError(f"{path} not found: give the folder of the open data with --data")
-    kinds = {"have_image": pl.Int64, **dict.fromkeys(("x", "y", "w", "h"), pl.Float64)}
-    rows = pl.read_csv(path, schema_overrides=kinds).filter(
-        (pl.col("have_image") == 1)
+    columns = ["image_id", "finding", "kind", "have_image", "x", "y", "w", "h"]
+    rows = read_columns(path, columns).filter(
+        (pl.col("have_image") == "1")
         & (pl.col("kind") == "pathology")
         & pl.col("finding").is_in(["Lung Opacity", "Pneumonia", "Infiltration", "Consolidation", "Effusion"])
     )
     boxes: dict[str, list[tuple[float, float, float, float]]] = {}
     for image, *box in rows.select("image_id", "x", "y", "w", "h").iter_rows():
-        boxes.setdefault(image, []).append(tuple(box))
+        boxes.setdefault(image, []).append(tuple(map(float, box)))
     return boxes
 
 
