@@ -23,7 +23,6 @@ import numpy as np
 import polars as pl
 from first_light import held_out
 from quality.measures import half, markdown, middle, share
-from quality.records import Journal, strip
 from scipy import ndimage
 
 from instructx2x.anatomy.heart import Heart, cardiothoracic_ratio, find_heart
@@ -33,7 +32,9 @@ from instructx2x.anatomy.patient import Patient
 from instructx2x.anatomy.priors import packaged_priors
 from instructx2x.anatomy.pseudo_mask import EDITABLE, finding_mask, pseudo_mask
 from instructx2x.errors import InstructX2XError
+from instructx2x.evaluation.journal import Journal
 from instructx2x.evaluation.ranking import rank
+from instructx2x.evaluation.reporting.strips import strip
 from instructx2x.imaging.geometry import resize
 from instructx2x.imaging.reading import read
 from instructx2x.imaging.writing import write_png

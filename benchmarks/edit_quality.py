@@ -28,7 +28,7 @@ from PIL import Image
 from quality.measures import fingerprint, half, inside_share, log_odds, mean_outside
 from quality.painted import HIGH_FINDINGS, remove_painted
 from quality.plain import Unconfined, edit_everywhere
-from quality.records import Journal, strip, write_sheet
+from quality.records import write_sheet
 from quality.tables import Quality, print_tables
 from quality.tasks import MEASURED, METHODS, Task, choose, plan
 
@@ -38,7 +38,9 @@ from instructx2x.editing import Result
 from instructx2x.editing.report import software
 from instructx2x.editing.study import Study
 from instructx2x.errors import InputError, InstructX2XError
+from instructx2x.evaluation.journal import Journal
 from instructx2x.evaluation.judges import load_judge
+from instructx2x.evaluation.reporting.strips import strip
 from instructx2x.imaging.writing import write_png
 from instructx2x.instructions import Edit
 from instructx2x.progress import progress

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from quality.records import CAPTION, strip
 from quality.tasks import MEASURED, asked_side
 
 from instructx2x import NOTICE, Editor
 from instructx2x.editing.pictures import overlay
 from instructx2x.errors import InstructX2XError
+from instructx2x.evaluation.reporting.strips import CAPTION, strip
 from instructx2x.instructions import Edit, Operation, render
 from instructx2x.progress import progress
 

@@ -14,10 +14,8 @@ import edit_quality
 import simulation_check
 from quality import measures, tables, tasks
 from quality.plain import edit_everywhere
-from quality.records import Journal
 
 from instructx2x.editing import Editor
-from instructx2x.errors import OutputError
 from instructx2x.instructions import parse
 
 
@@ -236,24 +234,6 @@ def test_more_images_keep_what_fewer_measured(planned):
     kept = {task.key for task in few if task.measure != "level"}
     assert kept < {task.key for task in many}
     assert [task.file for task in many] == sorted(task.file for task in many)
-
-
-def test_a_journal_survives_a_kill_in_a_line(tmp_path):
-    path = tmp_path / "records.jsonl"
-    journal = Journal(path, {"model": "a", "findings": ("x",)})
-    journal.add("one", {"value": 1})
-    whole = path.read_bytes()
-    journal.add("two", {"value": [2.5]})
-    path.write_bytes(path.read_bytes()[:-7])
-    again = Journal(path, {"model": "a", "findings": ("x",)})
-    assert "one" in again and "two" not in again and path.read_bytes() == whole
-    again.add("two", {"value": [2.5]})
-    assert Journal(path, {"model": "a", "findings": ("x",)})["two"] == {"value": [2.5]}
-    with pytest.raises(OutputError, match="another --out"):
-        Journal(path, {"model": "b", "findings": ("x",)})
-    (tmp_path / "other.jsonl").write_text("something else\n")
-    with pytest.raises(OutputError, match="no journal"):
-        Journal(tmp_path / "other.jsonl", {})
 
 
 def test_without_rse_is_the_default_profile_with_everything_in_its_mask(make_tiny_model, tmp_path, make_chest):

@@ -1,0 +1,53 @@
+"""What a long measurement keeps on the disk, so that a killed run goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from instructx2x.errors import OutputError
+
+
+class Journal:
+    """Records by their key, one JSON object a line of a file; a line that a kill cut off is dropped.
+
+    Args:
+        path: the file; made with its folder when it is not there.
+        settings: what decides about the records' values. A file of other settings is refused.
+
+    Raises:
+        OutputError: the file is no journal, or one of other settings.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self.path, self.records = path, {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = path.read_bytes() if path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        try:
+            lines = [json.loads(line) for line in whole.splitlines()]
+            self.records = {record.pop("key"): record for record in lines}
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise OutputError(f"{path} is no journal of this program: choose another folder") from error
+        if self.records and self.records.get("settings") != json.loads(json.dumps(settings)):
+            raise OutputError(f"{path} was begun with other settings: choose another folder")
+        if whole != content:
+            with path.open("r+b") as file:
+                file.truncate(len(whole))
+        if not self.records:
+            self.add("settings", settings)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.records
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        return self.records[key]
+
+    def add(self, key: str, record: dict[str, Any]) -> None:
+        """Append a record; in one write, so that a kill leaves at most one part of a line."""
+        line = json.dumps({"key": key, **record}, allow_nan=False) + "\n"
+        with self.path.open("ab", buffering=0) as file:
+            file.write(line.encode())
+        self.records[key] = json.loads(line)
+        del self.records[key]["key"]

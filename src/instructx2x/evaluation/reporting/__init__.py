@@ -1,0 +1,1 @@
+"""What an evaluation found, as Markdown, JSON and one HTML page."""
