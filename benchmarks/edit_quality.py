@@ -27,8 +27,6 @@ import numpy as np
 from PIL import Image
 from quality.measures import fingerprint, half, inside_share, log_odds, mean_outside
 from quality.painted import HIGH_FINDINGS, remove_painted
-from quality.plain import Unconfined, edit_everywhere
-from quality.records import write_sheet
 from quality.tables import Quality, print_tables
 from quality.tasks import MEASURED, METHODS, Task, choose, plan
 
@@ -40,7 +38,7 @@ from instructx2x.editing.study import Study
 from instructx2x.errors import InputError, InstructX2XError
 from instructx2x.evaluation.journal import Journal
 from instructx2x.evaluation.judges import load_judge
-from instructx2x.evaluation.reporting.strips import strip
+from instructx2x.evaluation.reporting.strips import strip, write_sheet
 from instructx2x.imaging.writing import write_png
 from instructx2x.instructions import Edit
 from instructx2x.progress import progress
@@ -98,17 +96,15 @@ class Bench:
                 task.key, record | {"mask": float(study.guidance(task.text, seed=task.number).mask.mean())}
             )
             return
-        if task.method == "no-rse":
-            outcome = edit_everywhere(study, task.text, seed=task.number)
-        else:
-            outcome = study.edit(task.text, seed=task.number, profile=task.method)
+        options = {"anatomy": "none", "relevance": False} if task.method == "no-rse" else {"profile": task.method}
+        outcome = study.edit(task.text, seed=task.number, **options)
         record["seconds"] = time.perf_counter() - began
         after = outcome.image.display()
         record |= self.judged(after) | changes(study, outcome, after, task.edit)
         if task.measure in ("add", "remove") and task.number < SHOWN:
             before, score = self.score(self.source(task.file), task.finding), self.score(record, task.finding)
             title = f"{task.text} [{task.method}, log-odds {before:+.1f} to {score:+.1f}]"
-            panels = [study.display, after, *([outcome.overlay()] if isinstance(outcome, Result) else [])]
+            panels = [study.display, after, outcome.overlay()]
             self.keep_strip(task.key, strip(title, panels))
         self.journal.add(task.key, record)
 
@@ -137,7 +133,7 @@ class Bench:
         return [np.asarray(Image.open(path)) for path in map(self.strip_path, keys) if path.exists()]
 
 
-def changes(study: Study, outcome: Result | Unconfined, after: np.ndarray, edit: Edit) -> dict[str, Any]:
+def changes(study: Study, outcome: Result, after: np.ndarray, edit: Edit) -> dict[str, Any]:
     """How much an edit changed, and where; the anatomy is the patient's own, whatever the method's."""
     change = after - study.display
     allowed = pseudo_mask((edit,), study.display, lungs=study.lungs).values > 0

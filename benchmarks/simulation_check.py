@@ -21,12 +21,11 @@ from pathlib import Path
 
 import numpy as np
 from quality.measures import log_odds, markdown, moves, moves_most, share
-from quality.records import write_sheet
 from quality.tasks import choose
 
 from instructx2x.errors import InputError, InstructX2XError
 from instructx2x.evaluation.judges import Judge, load_judge
-from instructx2x.evaluation.reporting.strips import strip
+from instructx2x.evaluation.reporting.strips import strip, write_sheet
 from instructx2x.imaging.geometry import Frame
 from instructx2x.imaging.reading import read
 from instructx2x.progress import progress

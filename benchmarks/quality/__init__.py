@@ -1,1 +1,1 @@
-"""What edit_quality.py and simulation_check.py are made of: rules of counting, tasks, records, tables."""
+"""What edit_quality.py and simulation_check.py are made of: rules of counting, tasks, tables."""
