@@ -72,6 +72,41 @@ def test_the_mask_is_the_thresholded_product(study):
     np.testing.assert_array_equal(result.mask, result.guidance >= 0.25)
 
 
+def test_without_relevance_the_anatomy_alone_confines(study):
+    """The ablation "mask only": R is 1, so G is M_pseudo."""
+    result = study.edit(ADD, relevance=False, **QUICK)
+    np.testing.assert_array_equal(result.relevance, 1)
+    np.testing.assert_array_equal(result.guidance, result.pseudo_mask)
+    assert_confined(result)
+    assert result.report["parameters"]["relevance"] is False and result.report["relevance"]["timesteps"] == []
+    maps = study.guidance(ADD, relevance=False, anatomy="prior")
+    np.testing.assert_array_equal(maps.mask, result.mask)
+
+
+def test_without_relevance_and_anatomy_nothing_confines(make_tiny_model, tmp_path, make_chest):
+    """A model for which every cell is fully relevant: its edits without anatomy are those of plain InstructPix2Pix."""
+    editor = Editor.from_pretrained(make_tiny_model(tmp_path / "open", calibration=None), device="cpu")
+    editor.backbone.calibration = {
+        "timesteps": {"800": {"null_p99": -2e6, "inside_median": -1e6}},
+        "tau": 0.1,
+        "text_guidance": 5.0,
+        "image_guidance": 1.3,
+    }
+    study = editor.open(make_chest(90, 70))
+    plain = study.edit(ADD, seed=3, anatomy="none", relevance=False)
+    relevant = study.edit(ADD, seed=3, anatomy="none")
+    assert plain.mask.all() and relevant.mask.all()
+    np.testing.assert_array_equal(plain.image.pixels, relevant.image.pixels)
+    confined = study.edit(ADD, seed=3, anatomy="none", relevance=False, region="10,10,20,20")
+    assert (confined.image.pixels != plain.image.pixels).any()
+    assert (plain.image.pixels != study.radiograph.pixels).mean() > 0.5
+
+
+def test_the_official_profile_has_no_switch_for_relevance(study):
+    with pytest.raises(InputError, match="always follows its relevance"):
+        study.edit(ADD, profile="official", relevance=False)
+
+
 @pytest.mark.parametrize("profile", ["default", "official"])
 def test_same_seed_same_bytes_and_other_seed_other_image(study, profile):
     """Row 9, guarantee 2."""
@@ -450,6 +485,7 @@ def test_report_is_complete_and_plain(study):
     assert report["parameters"] == {
         "anatomy": "prior",
         "threshold": 0.1,
+        "relevance": True,
         "steps": 3,
         "scheduler": "dpm++",
         "text_guidance": 5.0,

@@ -17,6 +17,7 @@ from instructx2x.cli.options import (
     ImageGuidance,
     Model,
     Profile,
+    Relevance,
     Samples,
     Scheduler,
     Steps,
@@ -62,6 +63,7 @@ def batch(
     text_guidance: TextGuidance = None,
     image_guidance: ImageGuidance = None,
     threshold: Threshold = None,
+    relevance: Relevance = True,
     scheduler: Scheduler = None,
     device: Device = None,
     dtype: Dtype = "float32",
@@ -99,6 +101,7 @@ def batch(
             text_guidance=text_guidance,
             image_guidance=image_guidance,
             threshold=threshold,
+            relevance=relevance,
             scheduler=scheduler,
         )
     failed = sum(entry["status"] == "failed" for entry in entries)

@@ -63,6 +63,14 @@ Threshold = Annotated[
     ),
 ]
 
+Relevance = Annotated[
+    bool,
+    typer.Option(
+        "--relevance/--no-relevance",
+        help="Whether the relevance map confines the edit. Without it, the anatomy alone does, and with --anatomy none "
+        "nothing does: plain InstructPix2Pix, to compare with.",
+    ),
+]
 
 def _file_or_boxes(value: str | None) -> str | None:
     """Refuse a file that is not there, before the model is loaded; the editor reads the rest."""

@@ -205,13 +205,39 @@ def _differences(
 
 def _our_maps(study: Study, request: Request, view: View, allowed: np.ndarray, noise: torch.Tensor) -> Maps:
     """Maps at the source's size, and the one decision that both masks follow."""
-    backbone = study.editor.backbone
     frame, cells = view.frame, view.z0.shape[-1]
     if request.region is not None:
         allowed = allowed * request.region.pixels
     if request.protect is not None:
         allowed = allowed * ~request.protect.pixels
-    warnings = []
+    if request.settings.relevance:
+        coarse, spread, scale, warnings = _our_relevance(study, request, view, allowed, noise)
+    else:
+        coarse, spread = np.ones((cells, cells), np.float32), np.zeros((cells, cells), np.float32)
+        scale = {"normalised": "not used: 1 everywhere", "draws": 0, "timesteps": []}
+        warnings = ["no relevance was used: the whole anatomy is edited"]
+    content = guidance.content_cells(frame, cells)
+    fine = np.clip(frame.to_source(coarse * content), 0, 1)
+    guided = guidance.guidance_map(allowed, fine)
+    mask = guided >= request.settings.threshold
+    return Maps(
+        relevance=fine,
+        spread=np.clip(frame.to_source(spread * content), 0, 1),
+        pseudo_mask=allowed.astype(np.float32),
+        guidance=guided,
+        mask=mask,
+        cells=guidance.latent_mask(mask, frame, cells),
+        square_mask=None,
+        scale=scale,
+        warnings=warnings,
+    )
+
+
+def _our_relevance(
+    study: Study, request: Request, view: View, allowed: np.ndarray, noise: torch.Tensor
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any], list[str]]:
+    """R and its spread on the latent cells, how it was normalised, and warnings."""
+    backbone = study.editor.backbone
     if backbone.calibrated:
         entries = {int(t): entry for t, entry in backbone.calibration["timesteps"].items()}
         timesteps = sorted(entries)
@@ -220,35 +246,19 @@ def _our_maps(study: Study, request: Request, view: View, allowed: np.ndarray, n
             [entries[t]["null_p99"] for t in timesteps],
             [entries[t]["inside_median"] for t in timesteps],
         )
-        normalised = "calibrated"
-    else:
-        train_timesteps = backbone.scheduler.config.num_train_timesteps
-        timesteps = [int(level * train_timesteps) for level in request.settings.profile.timesteps]
-        coarse, spread = relevance.normalise_inside(
-            _differences(study, request, view, noise, timesteps),
-            guidance.any_in_cells(allowed > 0, frame, cells),
-        )
-        normalised = "uncalibrated: relative to the anatomy"
-        warnings.append(
-            "uncalibrated: this model has no scale of its own, so the strongest place inside the anatomy "
-            "is edited even when nothing is to be done"
-        )
-    content = guidance.content_cells(frame, cells)
-    coarse, spread = coarse * content, spread * content
-    fine = np.clip(frame.to_source(coarse), 0, 1)
-    guided = guidance.guidance_map(allowed, fine)
-    mask = guided >= request.settings.threshold
-    return Maps(
-        relevance=fine,
-        spread=np.clip(frame.to_source(spread), 0, 1),
-        pseudo_mask=allowed.astype(np.float32),
-        guidance=guided,
-        mask=mask,
-        cells=guidance.latent_mask(mask, frame, cells),
-        square_mask=None,
-        scale={"normalised": normalised, "draws": len(noise), "timesteps": timesteps},
-        warnings=warnings,
+        return coarse, spread, {"normalised": "calibrated", "draws": len(noise), "timesteps": timesteps}, []
+    train_timesteps = backbone.scheduler.config.num_train_timesteps
+    timesteps = [int(level * train_timesteps) for level in request.settings.profile.timesteps]
+    coarse, spread = relevance.normalise_inside(
+        _differences(study, request, view, noise, timesteps),
+        guidance.any_in_cells(allowed > 0, view.frame, view.z0.shape[-1]),
     )
+    warning = (
+        "uncalibrated: this model has no scale of its own, so the strongest place inside the anatomy "
+        "is edited even when nothing is to be done"
+    )
+    scale = {"normalised": "uncalibrated: relative to the anatomy", "draws": len(noise), "timesteps": timesteps}
+    return coarse, spread, scale, [warning]
 
 
 def _official_maps(study: Study, request: Request, view: View, allowed: np.ndarray, noise: torch.Tensor) -> Maps:

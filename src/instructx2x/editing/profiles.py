@@ -58,6 +58,7 @@ class Settings:
     text_guidance: float
     image_guidance: float
     threshold: float
+    relevance: bool
 
 
 def resolve(
@@ -71,6 +72,7 @@ def resolve(
     text_guidance: float | None = None,
     image_guidance: float | None = None,
     threshold: float | None = None,
+    relevance: bool = True,
 ) -> Settings:
     """Settle every setting: the user's choice, else the model's recommendation, else the profile's own.
 
@@ -84,6 +86,8 @@ def resolve(
     chosen = PROFILES[profile]
     if chosen.official and scheduler not in (None, chosen.scheduler):
         raise InputError("the official profile always samples with DDIM: leave the scheduler out")
+    if chosen.official and not relevance:
+        raise InputError("the official profile always follows its relevance map: leave relevance as it is")
     recommended = {} if chosen.official or calibration is None else calibration
 
     steps = chosen.steps if steps is None else steps
@@ -101,6 +105,7 @@ def resolve(
         text_guidance=_number("text_guidance", text_guidance, recommended.get("text_guidance", TEXT_GUIDANCE)),
         image_guidance=_number("image_guidance", image_guidance, recommended.get("image_guidance", IMAGE_GUIDANCE)),
         threshold=threshold,
+        relevance=bool(relevance),
     )
 
 

@@ -70,6 +70,7 @@ def make_report(study: Study, request: Request, plan: Plan, image: Radiograph | 
         "parameters": {
             "anatomy": str(settings.anatomy),
             "threshold": settings.threshold,
+            "relevance": settings.relevance,
         },
         "relevance": maps.scale,
         "pseudo_mask": {"kind": plan.anatomy.kind, "sources": plan.anatomy.sources},

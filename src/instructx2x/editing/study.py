@@ -81,13 +81,15 @@ class Study:
         profile: str = "default",
         anatomy: str | Path = "default",
         threshold: float | None = None,
+        relevance: bool = True,
         region: Region | None = None,
         protect: Region | None = None,
         noise: torch.Tensor | None = None,
         relevance_noise: torch.Tensor | None = None,
     ) -> Guidance:
         """The maps alone, without editing: the same as those of `edit` with the same arguments."""
-        request = self._request(instruction, seed, profile, region, protect, anatomy=anatomy, threshold=threshold)
+        choices = {"anatomy": anatomy, "threshold": threshold, "relevance": relevance}
+        request = self._request(instruction, seed, profile, region, protect, **choices)
         with exact(self.editor.backbone):
             plan = make_plan(self, request, noise, relevance_noise)
         return Guidance(**self._maps(plan), report=make_report(self, request, plan))
@@ -104,6 +106,7 @@ class Study:
         text_guidance: float | None = None,
         image_guidance: float | None = None,
         threshold: float | None = None,
+        relevance: bool = True,
         scheduler: str | SchedulerMixin | None = None,
         region: Region | None = None,
         protect: Region | None = None,
@@ -127,6 +130,8 @@ class Study:
             steps: sampling steps.
             text_guidance, image_guidance: s_T and s_I.
             threshold: tau, above 0 and at most 1.
+            relevance: False takes R for 1 everywhere, so that the anatomy alone confines the edit, and with
+                anatomy="none" nothing does: plain InstructPix2Pix, to compare with.
             scheduler: a name of `sampling.SCHEDULERS`, or a scheduler of diffusers'.
             region: edit nowhere else: an (H, W) array, or a picture of the source's size, bright where
                 editing is allowed; or boxes in pixels, "x,y,width,height", several with ";" between them. It
@@ -154,6 +159,7 @@ class Study:
             text_guidance=text_guidance,
             image_guidance=image_guidance,
             threshold=threshold,
+            relevance=relevance,
             scheduler=scheduler,
         )
         count = check_samples(samples)
