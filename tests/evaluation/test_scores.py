@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from instructx2x.errors import InputError
 from instructx2x.evaluation.scores import age_correlation, agreement, cmig, pathology_auroc
@@ -56,6 +57,39 @@ def test_agreement_calls_the_source():
     assert math.isnan(area) and accuracy == 0.5
 
 
+def test_agreement_of_classes_is_the_mean_of_one_against_the_rest():
+    rng = np.random.default_rng(5)
+    source = rng.dirichlet((1, 1, 1), 150)
+    edited = np.round(rng.dirichlet((2, 2, 2), 150) + source, 1)  # rounded: there are ties
+    truth = source.argmax(1)
+    area, accuracy = agreement(source, edited)
+    each = [pairs_won((truth == number).astype(int), edited[:, number]) for number in range(3)]
+    assert area == pytest.approx(np.mean(each), abs=1e-12)
+    assert accuracy == np.mean([max(range(3), key=row.__getitem__) == t for row, t in zip(edited, truth, strict=True)])
+    shares = rng.dirichlet((1, 1, 1), 150)
+    expected = roc_auc_score(truth, shares, multi_class="ovr", average="macro")
+    assert agreement(source, shares)[0] == pytest.approx(expected, abs=1e-12)
+    assert agreement(source, source)[1] == 1
+
+
+def test_agreement_leaves_out_classes_that_do_not_occur():
+    rng = np.random.default_rng(6)
+    source, edited = rng.random((40, 3)), rng.random((40, 3))
+    source[:, 1] = -1
+    truth = source.argmax(1)
+    each = [pairs_won((truth == number).astype(int), edited[:, number]) for number in (0, 2)]
+    assert agreement(source, edited)[0] == pytest.approx(np.mean(each), abs=1e-12)
+    area, accuracy = agreement(np.tile([0.2, 0.7, 0.1], (4, 1)), np.eye(3)[[1, 1, 0, 1]])
+    assert math.isnan(area) and accuracy == 0.75
+
+
+def test_agreement_of_two_classes_is_that_of_one_trait():
+    rng = np.random.default_rng(7)
+    source, edited = rng.random(60), rng.random(60)
+    two = [np.stack([1 - one, one], 1) for one in (source, edited)]
+    assert agreement(*two) == pytest.approx(agreement(source, edited), abs=1e-12)
+
+
 def test_age_correlation_is_pearsons():
     rng = np.random.default_rng(3)
     one = rng.normal(50, 15, 80)
@@ -91,3 +125,10 @@ def test_bad_answers_are_refused():
             call(np.zeros(0), np.zeros(0))
         with pytest.raises(InputError, match="finite"):
             call(np.array([0.1, np.inf]), np.array([0.1, 0.2]))
+    for shape in ((0, 3), (5, 1), (2, 2, 2)):
+        with pytest.raises(InputError, match=r"at least one|two or more"):
+            agreement(np.zeros(shape), np.zeros(shape))
+    with pytest.raises(InputError, match="at least one"):
+        age_correlation(np.zeros((4, 2)), np.zeros((4, 2)))
+    with pytest.raises(InputError, match="finite"):
+        agreement(np.eye(2), np.full((2, 2), np.nan))

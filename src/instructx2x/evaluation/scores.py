@@ -44,22 +44,33 @@ def pathology_auroc(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def agreement(source: np.ndarray, edited: np.ndarray, threshold: float = 0.5) -> tuple[float, float]:
     """How well a trait of the person (sex; race) survives the edit: AUROC and accuracy.
 
-    The judge's answer to the source, called at `threshold`, is the truth that its answer to the edited image is held
-    against.
+    The judge's answer to the source is the truth that its answer to the edited image is held against: called at
+    `threshold` for a trait that one has or has not, and the likeliest of several classes. With classes, the AUROC is
+    the plain mean over those that occur among the sources, each against the rest (macro, one versus rest).
 
     Args:
-        source, edited: (N,) a judge's probabilities of the trait.
+        source, edited: (N,) a judge's probabilities of the trait, or (N, C) of C classes, in one order.
+        threshold: for (N,) only.
 
     Returns:
         (AUROC, accuracy), both in [0, 1]; the AUROC is NaN when all sources are called alike.
 
     Raises:
-        InputError: shapes differ, there are no images, or an answer is not finite.
+        InputError: shapes differ, there are no images or only one class, or an answer is not finite.
     """
-    source, edited = _pairs(source, edited)
-    truth = source >= threshold
-    area = float(roc_auc_score(truth, edited)) if 0 < truth.sum() < len(truth) else math.nan
-    return area, float((truth == (edited >= threshold)).mean())
+    source, edited = _pairs(source, edited, dimensions=(1, 2))
+    if source.ndim == 1:
+        truth = source >= threshold
+        area = float(roc_auc_score(truth, edited)) if 0 < truth.sum() < len(truth) else math.nan
+        return area, float((truth == (edited >= threshold)).mean())
+    if source.shape[1] < 2:
+        raise InputError("classes are two or more; give the probabilities of a single trait as one row")
+    truth = source.argmax(1)
+    occurring = np.unique(truth)
+    accuracy = float((truth == edited.argmax(1)).mean())
+    if len(occurring) < 2:
+        return math.nan, accuracy
+    return float(np.mean([roc_auc_score(truth == one, edited[:, one]) for one in occurring])), accuracy
 
 
 def age_correlation(source: np.ndarray, edited: np.ndarray) -> float:
@@ -100,9 +111,9 @@ def cmig(pathology: float, trait: float, age: float) -> float:
     return math.sqrt(pathology * math.sqrt(trait * max(age, 0.0))) if not math.isnan(age) else math.nan
 
 
-def _pairs(source: np.ndarray, edited: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(source: np.ndarray, edited: np.ndarray, dimensions: tuple[int, ...] = (1,)) -> tuple[np.ndarray, np.ndarray]:
     source, edited = np.asarray(source, np.float64), np.asarray(edited, np.float64)
-    if source.shape != edited.shape or source.ndim != 1 or not len(source):
+    if source.shape != edited.shape or source.ndim not in dimensions or not source.size:
         raise InputError(f"source {source.shape} and edited {edited.shape} must be as many answers, at least one")
     if not (np.isfinite(source).all() and np.isfinite(edited).all()):
         raise InputError("a judge's answer is not a finite number")
