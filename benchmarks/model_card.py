@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--model", default="bundled")
-    parser.add_argument("--curves", type=Path, help="draw the training curves to this file (needs matplotlib)")
+    parser.add_argument("--curves", type=Path, help="draw the training curves to this file")
     parser.add_argument("--count", type=int, default=100, help="val images for the autoencoder")
     arguments = parser.parse_args()
     backbone = load(arguments.model, device="cpu")
