@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from instructx2x.errors import InputError
-from instructx2x.evaluation.resampling import bootstrap, by_patient, paired_difference, resamples
+from instructx2x.evaluation.resampling import bootstrap, by_patient, difference, resamples, sample
 
 
 def test_patients_are_drawn_whole():
@@ -53,15 +53,13 @@ def test_paired_differences_see_what_single_intervals_cannot():
     one, other = hard + rng.normal(0.5, 0.5, 100), hard + rng.normal(0, 0.5, 100)
     patients = [str(i) for i in range(100)]
 
-    def mean(values):
-        return lambda rows: values[rows].mean()
-
-    difference, p = paired_difference(mean(one), mean(other), patients)
-    assert difference.value == pytest.approx((one - other).mean())
-    assert difference.low > 0 and p < 0.01
-    alone = [bootstrap(mean(values), patients) for values in (one, other)]
+    samples = sample(lambda rows: np.array([one[rows].mean(), other[rows].mean()]), patients)
+    found, p = difference(one.mean(), other.mean(), *samples.T)
+    assert found.value == pytest.approx((one - other).mean())
+    assert found.low > 0 and p < 0.01
+    alone = [bootstrap(lambda rows, v=values: v[rows].mean(), patients) for values in (one, other)]
     assert alone[0].low < alone[1].high, "the intervals of each alone overlap"
-    same, p = paired_difference(mean(one), mean(one), patients)
+    same, p = difference(1.0, 1.0, samples[:, 0], samples[:, 0])
     assert (same.value, same.low, same.high, p) == (0, 0, 0, 1)
 
 
@@ -70,8 +68,9 @@ def test_p_values_of_no_difference_are_spread_evenly():
     small = 0
     for seed in range(200):
         values = rng.normal(size=60)
-        _, p = paired_difference(
-            lambda rows, v=values: v[rows].mean(), lambda rows: 0.0, [str(i) for i in range(60)], count=200, seed=seed
+        samples = sample(
+            lambda rows, v=values: np.array([v[rows].mean(), 0]), [str(i) for i in range(60)], count=200, seed=seed
         )
+        _, p = difference(values.mean(), 0.0, *samples.T)
         small += p < 0.1
     assert 8 <= small <= 36

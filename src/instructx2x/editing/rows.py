@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,28 @@ def table_rows(table: Path, instruction: str | None = None, seed: int = 0) -> li
     Raises:
         InputError: the table cannot be read, lacks a column, or is empty.
     """
+    cells = read_cells(table, ["image"] if instruction is not None else ["image", "instruction"])
+    return named(
+        (
+            cell["image"],
+            table.parent / cell["image"],
+            cell.get("instruction") or instruction or "",
+            seed_in(cell.get("seed", ""), seed),
+        )
+        for cell in cells
+    )
+
+
+def read_cells(table: Path, wanted: Sequence[str]) -> list[dict[str, str]]:
+    """Read a CSV file of rows to edit: one mapping a row, from the column's name in small letters to its text.
+
+    Args:
+        table: the file, UTF-8.
+        wanted: columns that must be there.
+
+    Raises:
+        InputError: the table cannot be read, lacks a column or names one twice, or is empty.
+    """
     try:
         if table.stat().st_size > MAX_TABLE_BYTES:
             raise InputError(f"{table} is larger than {MAX_TABLE_BYTES // 1_000_000} MB: split it")
@@ -58,17 +80,12 @@ def table_rows(table: Path, instruction: str | None = None, seed: int = 0) -> li
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{table} cannot be read as a CSV file in UTF-8: {reason}") from error
     names = [name.strip().lower() for name in lines[0]] if lines else []
-    wanted = ["image"] if instruction is not None else ["image", "instruction"]
-    missing = [name for name in wanted if name not in names]
-    if missing or any(names.count(name) > 1 for name in ("image", "instruction", "seed")):
+    if not set(wanted) <= set(names) or any(names.count(name) > 1 for name in ("image", "instruction", "seed")):
         raise InputError(f"{table} needs one column image and one column instruction in its first line, not: {names}")
     if len(lines) == 1:
         raise InputError(f"{table} has no rows below its first line")
-    asked = []
-    for line in lines[1:]:
-        cells = {name: cell.strip() for name, cell in zip(names, line, strict=False)}
-        asked.append((cells.get("image", ""), cells.get("instruction") or instruction or "", cells.get("seed", "")))
-    return _named((image, table.parent / image, text, _seed(number, seed)) for image, text, number in asked)
+    # A row may be cut short; what it does not hold is empty.
+    return [dict.fromkeys(names, "") | dict(zip(names, map(str.strip, line), strict=False)) for line in lines[1:]]
 
 
 def folder_rows(folder: Path, instruction: str, seed: int = 0) -> list[Row]:
@@ -85,7 +102,7 @@ def folder_rows(folder: Path, instruction: str, seed: int = 0) -> list[Row]:
         raise InputError(f"{folder} cannot be read: {error.strerror or error}") from error
     if not files:
         raise InputError(f"{folder} holds no image: no file ends with {', '.join(IMAGE_SUFFIXES)}")
-    return _named((path.name, path, instruction, seed) for path in files)
+    return named((path.name, path, instruction, seed) for path in files)
 
 
 def _may_be_image(path: Path) -> bool:
@@ -94,13 +111,14 @@ def _may_be_image(path: Path) -> bool:
     return not path.name.startswith(".") and (suffix in IMAGE_SUFFIXES or suffix[1:].isdigit() or not suffix)
 
 
-def _seed(cell: str, otherwise: int) -> int | None:
+def seed_in(cell: str, otherwise: int) -> int | None:
+    """A seed in a table; None where it is no whole number of 0 or more."""
     if not cell:
         return otherwise
     return int(cell) if cell.isascii() and cell.isdigit() and len(cell) < 20 else None
 
 
-def _named(asked: Iterable[tuple[str, Path, str, int | None]]) -> list[Row]:
+def named(asked: Iterable[tuple[str, Path, str, int | None]]) -> list[Row]:
     """Give every row a folder of its own, by its image's name: chest, chest-2, ...
 
     A name depends on the rows before alone, so that rows may be added at a table's end. Names that differ in case

@@ -1,0 +1,121 @@
+"""Folders of edited images, whoever made them: one image a case, by the case's name.
+
+FOLDER/<case>.png                    or .jpg, .tif, .dcm, ...: anyone's images
+FOLDER/<case>.npz                    if there is one: `mask` and the guidance map behind it
+FOLDER/<case>/edited.png, maps.npz   what `x2x batch` writes
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from instructx2x.editing.rows import IMAGE_SUFFIXES
+from instructx2x.errors import InputError
+from instructx2x.evaluation.cases import Case
+from instructx2x.imaging.geometry import resize
+from instructx2x.imaging.radiograph import Radiograph, check_size
+from instructx2x.imaging.reading import read
+
+# An image whose sides are in this proportion of the source's, or that is square, is the source stretched.
+SAME_ASPECT = 0.02
+MAPS = ("relevance", "pseudo_mask", "guidance")
+
+
+def find_edited(folder: Path, cases: Sequence[Case], *, partial: bool = False) -> dict[str, Path]:
+    """The edited image of every case.
+
+    Args:
+        folder: see the module.
+        cases: what was asked.
+        partial: let cases without an image pass.
+
+    Returns:
+        name of the case -> its edited image.
+
+    Raises:
+        InputError: there is no such folder, a case has no image or two, or no image is any case's.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder of edited images")
+    # Listed once: a look for every name and ending would be ten for each of thousands of cases.
+    files = {path.name: path for path in folder.iterdir()}
+    found, absent = {}, []
+    for case in cases:
+        candidates = [files[case.name + suffix] for suffix in IMAGE_SUFFIXES if case.name + suffix in files]
+        if case.name in files and files[case.name].is_dir():
+            inside = [files[case.name] / f"edited{suffix}" for suffix in IMAGE_SUFFIXES]
+            candidates += [path for path in inside if path.is_file()]
+        if len(candidates) > 1:
+            raise InputError(
+                f"{folder} has two edited images of {case.name}: keep one of {candidates[0].name} and "
+                f"{candidates[1].name}"
+            )
+        if candidates:
+            found[case.name] = candidates[0]
+        else:
+            absent.append(case.name)
+    if not found or (absent and not partial):
+        raise InputError(
+            f"{folder} lacks the edited images of {len(absent)} of {len(cases)} cases; the first should be called "
+            f"{absent[0]}.png" + ("" if not found else ", or give --partial to score what is there")
+        )
+    return found
+
+
+def read_edited(path: Path, source: Radiograph) -> np.ndarray:
+    """The brightness of an edited image at its source's size: (H, W) float32 in [0, 1].
+
+    Raises:
+        InputError: it cannot be read, or has another aspect than its source and is not square.
+    """
+    edited = read(path)
+    height, width = source.pixels.shape
+    rows, columns = edited.pixels.shape
+    if (rows, columns) == (height, width):
+        return edited.display()
+    aspect = (rows / columns) / (height / width)
+    if rows != columns and abs(aspect - 1) > SAME_ASPECT:
+        raise InputError(
+            f"{path} is {columns} x {rows} pixels, its source {width} x {height}: give it the source's aspect, or make "
+            "it square by stretching"
+        )
+    return np.clip(resize(edited.display(), height, width), 0, 1)
+
+
+def read_maps(path: Path, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    """What stands beside an edited image: "mask" (bool) and MAPS (float32), each (H, W); empty without a file.
+
+    Raises:
+        InputError: the file is damaged, or holds maps of another size than the source's.
+    """
+    beside = path.parent / "maps.npz" if path.stem == "edited" else path.with_suffix(".npz")
+    if not beside.is_file():
+        return {}
+    maps = {}
+    try:
+        with np.load(beside, allow_pickle=False) as stored:
+            for name in ("mask", *MAPS):
+                if name in stored:
+                    maps[name] = _checked(stored, name, shape, beside)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        raise InputError(f"{beside} is damaged: write it again with numpy.savez_compressed") from error
+    return maps
+
+
+def _checked(stored: np.lib.npyio.NpzFile, name: str, shape: tuple[int, int], path: Path) -> np.ndarray:
+    # The header alone, so that a file that claims to be huge costs nothing.
+    with stored.zip.open(f"{name}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        found, _, dtype = reader(file)
+    if found != shape or dtype.kind not in "fiub":
+        raise InputError(f"{path} holds a {name} of {found}, its source is {shape}: give maps of the source's size")
+    check_size(*found)
+    values = stored[name]
+    if not np.isfinite(values).all():
+        raise InputError(f"{path} holds a {name} with values that are not finite")
+    return values > 0 if name == "mask" else values.astype(np.float32)
