@@ -53,10 +53,11 @@ def _figure(names: list[str], panels: list[tuple[str, list[Value]]]):
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    across = min(ACROSS, len(panels))
-    down = math.ceil(len(panels) / across)
+    down = math.ceil(len(panels) / ACROSS)
+    across = math.ceil(len(panels) / down)
     height = down * (0.8 + 0.26 * len(names))
     figure = Figure(figsize=(1.8 + 2.7 * across, height), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.12, w_pad=0.08)  # inches
     figure.patch.set_visible(False)
     grid = figure.subplots(down, across, squeeze=False, sharey=True)
     for axes in grid.flat[len(panels) :]:
@@ -72,7 +73,7 @@ def _figure(names: list[str], panels: list[tuple[str, list[Value]]]):
         axes.set_title(_short(title), fontsize=9, color=_TEXT)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.4, -0.6)  # the first row at the top
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
         if any(isinstance(value, Count) for value in values):
             axes.set_xlim(-0.03, 1.03)
             axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
