@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,3 +197,15 @@ def test_a_callable_that_fails_is_named():
     assert line(InputError, from_callable, "mine:judge", failing) == (
         "mine:judge failed: RuntimeError: CUDA out of memory more of it"
     )
+
+
+def test_the_example_of_the_docs_is_a_judge(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs/how-to/judges.md").read_text()
+    file, use = (block.split("```")[0] for block in page.split("```python\n")[1:3])
+    Path("my_judge.py").write_text(file)
+    images = [np.full((4, 6), 0.5), np.full((9, 3), 0.25)]
+    names = {"images": images}
+    exec(use, names)
+    assert names["judge"].outputs == ("lung opacity", "age")
+    np.testing.assert_allclose(names["judge"](images), [[0.5, 50], [0.25, 45]])
