@@ -165,6 +165,14 @@ def test_a_missing_package_says_what_to_install(monkeypatch):
         assert "pip install 'instructx2x[evaluation]'" in refused(f"torchxrayvision:{which}")
 
 
+def test_a_torchvision_that_does_not_fit_is_named(monkeypatch, tmp_path):
+    (tmp_path / "torchxrayvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torchxrayvision", raising=False)
+    told = refused("torchxrayvision:race")
+    assert "torchvision::nms" in told and f"belongs to torch {torch.__version__}" in told
+
+
 def test_importing_the_package_leaves_warnings_on(monkeypatch, tmp_path):
     (tmp_path / "torchxrayvision.py").write_text("import warnings\nwarnings.filterwarnings('ignore')\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -154,9 +154,12 @@ def _package() -> ModuleType:
     try:
         with warnings.catch_warnings():  # importing it switches off every warning of the process
             return import_module("torchxrayvision")
-    except Exception as error:  # with a torchvision that does not fit torch, not only ImportError
+    except ImportError as error:
+        raise ModelError(f"{_told(error)}: pip install 'instructx2x[evaluation]'") from error
+    except Exception as error:  # a torchvision that was built for another torch raises RuntimeError
         raise ModelError(
-            f"torchxrayvision cannot be imported ({_told(error)}): pip install 'instructx2x[evaluation]'"
+            f"torchxrayvision cannot be imported ({_told(error)}): install the torchvision that belongs to torch "
+            f"{torch.__version__}"
         ) from error
 
 
