@@ -79,6 +79,13 @@ class Judge:
             answers[number] = self._answer(square(image, self.size))
         return answers
 
+    def features(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """The network's pooled features, for distances between sets of images: (N, D) float32; images as for a call."""
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+            return np.concatenate(
+                [self.net.embed(torch.from_numpy(square(image, self.size))[None, None]).numpy() for image in images]
+            )
+
     def _answer(self, image: np.ndarray) -> np.ndarray:
         with torch.inference_mode(), torch.autocast("cpu", enabled=False):
             logits = self.net(torch.from_numpy(image)[None, None])[0]

@@ -101,7 +101,11 @@ class JudgeNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.answer = nn.Linear(2 * self.WIDTH, outputs)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, 2 * WIDTH) pooled features, from which the answers are read."""
         mean, spread = images.mean((1, 2, 3), keepdim=True), images.std((1, 2, 3), keepdim=True)
         x = self.features(self.trunk((images - mean) / (spread + 0.02)))
-        return self.answer(self.dropout(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)))
+        return torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.answer(self.dropout(self.embed(images)))
