@@ -8,6 +8,8 @@ from typing import Any
 
 from instructx2x.errors import OutputError
 
+BEGINNING = b'{"key": "settings"'
+
 
 class Journal:
     """Records by their key, one JSON object a line of a file; a line that a kill cut off is dropped.
@@ -17,15 +19,20 @@ class Journal:
         settings: what decides about the records' values. A file of other settings is refused.
 
     Raises:
-        OutputError: the file is no journal, or one of other settings.
+        OutputError: the file is no journal, or one of other settings, or the system refused to read or write it.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self.path, self.records = path, {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = path.read_bytes() if path.exists() else b""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content = path.read_bytes() if path.exists() else b""
+        except OSError as error:
+            raise OutputError(f"{path} cannot be used ({error.strerror}): choose another folder") from error
         whole = content[: content.rfind(b"\n") + 1]
         try:
+            if not content.startswith(BEGINNING[: len(content)]):
+                raise ValueError("the settings are not in the first line")
             lines = [json.loads(line) for line in whole.splitlines()]
             self.records = {record.pop("key"): record for record in lines}
         except (ValueError, KeyError, AttributeError, TypeError) as error:
@@ -45,9 +52,16 @@ class Journal:
         return self.records[key]
 
     def add(self, key: str, record: dict[str, Any]) -> None:
-        """Append a record; in one write, so that a kill leaves at most one part of a line."""
+        """Append a record; in one write, so that a kill leaves at most one part of a line.
+
+        Raises:
+            OutputError: the system refused to write it.
+        """
         line = json.dumps({"key": key, **record}, allow_nan=False) + "\n"
-        with self.path.open("ab", buffering=0) as file:
-            file.write(line.encode())
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                file.write(line.encode())
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be written to ({error.strerror}); free some space") from error
         self.records[key] = json.loads(line)
         del self.records[key]["key"]

@@ -13,7 +13,7 @@ from instructx2x import NOTICE
 from instructx2x.errors import InputError
 from instructx2x.evaluation.reporting.embedding import WIDEST, embedded
 from instructx2x.evaluation.reporting.page import page
-from instructx2x.evaluation.reporting.tables import Report, Table
+from instructx2x.evaluation.reporting.tables import Count, Report, Table
 from instructx2x.evaluation.resampling import Interval
 
 VOID = {"meta", "img"}
@@ -160,3 +160,13 @@ def test_a_plot_shows_what_was_measured():
 def test_a_plot_of_nothing_is_left_out():
     table = Table("t", "t", ("method", "score"), (("a", None), ("b", float("nan"))), plot=("score",))
     assert "<svg" not in page(Report("t", (), {}, (table,)))
+
+
+def test_extreme_numbers_and_names_are_drawn_without_a_word(recwarn):
+    ends = (0.5, 1e-320, 1e300, -1.7e308, float("inf"), -float("inf"), float("nan"))
+    rows = tuple(("日本語" * 20, Interval(a, b, c), Count(0, 1)) for a in ends for b in ends for c in ends)
+    for some in (rows, rows[:1]):
+        found = Page(page(Report("t", (), {}, (Table("<k>", "t", ("m", "a", "b"), some, plot=("a", "b")),))))
+        assert len(found.all("svg")) == 1
+        assert not re.search("nan|inf", " ".join(each["d"] for each in found.all("path")), re.IGNORECASE)
+    assert not recwarn.list

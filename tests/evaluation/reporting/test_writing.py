@@ -64,7 +64,9 @@ def test_the_same_report_gives_the_same_bytes(make_report, tmp_path, monkeypatch
     # A user's settings of matplotlib do not matter, and are left as they were.
     import matplotlib
 
-    with matplotlib.rc_context({"font.size": 30, "svg.hashsalt": None, "svg.fonttype": "path"}):
+    with matplotlib.rc_context(
+        {"font.size": 30, "lines.linestyle": "--", "svg.hashsalt": None, "svg.fonttype": "path"}
+    ):
         again = write_report(make_report(), tmp_path / "two")
         assert matplotlib.rcParams["font.size"] == 30
     assert {name: path.read_bytes() for name, path in again.items()} == first

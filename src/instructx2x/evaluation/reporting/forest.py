@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import unicodedata
 import warnings
 from xml.etree import ElementTree
 
@@ -11,7 +12,9 @@ from instructx2x.evaluation.reporting.tables import Count, Table, Value, plain
 from instructx2x.evaluation.resampling import Interval
 
 ACROSS = 3  # panels beside each other
+LINE, PANEL, GAP, TITLE, AXIS = 0.26, 2.3, 0.35, 0.3, 0.35  # heights of a row, a title and an axis; widths; in inches
 LONGEST = 30  # characters of a row's name
+LARGEST = 1e9  # an axis that holds a larger number shows nothing of the others
 
 # Colours that the page's own take the place of, so that plots follow its light and dark looks.
 _TEXT, _DATA, _GRID = "#010101", "#020202", "#030303"
@@ -21,7 +24,8 @@ _COLOURS = {_TEXT: "var(--text)", _DATA: "var(--accent)", _GRID: "var(--line)"}
 def forest(table: Table) -> str:
     """The columns `table.plot` as an <svg> element for an HTML page; "" where there is nothing to draw.
 
-    The dot is the value and the line its 95 % interval; what was not measured has neither. Counts are drawn as shares.
+    The dot is the value and the line its 95 % interval; what was not measured, or is LARGEST or more, has neither.
+    Counts are drawn as shares.
     """
     panels = [(name, [row[table.header.index(name)] for row in table.rows]) for name in table.plot]
     if not any(_drawn(value) for _, values in panels for value in values):
@@ -41,12 +45,17 @@ def forest(table: Table) -> str:
 
 def _drawn(value: Value) -> Interval | None:
     found = value.share if isinstance(value, Count) else value
-    return found if isinstance(found, Interval) and math.isfinite(found.value) else None
+    return found if isinstance(found, Interval) and abs(found.value) < LARGEST else None
 
 
 def _short(name: Value) -> str:
     text = plain(name)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def _columns(text: str) -> int:
+    """Width of a text in characters; those of East Asian scripts take two."""
+    return sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
 
 
 def _figure(names: list[str], panels: list[tuple[str, list[Value]]]):
@@ -55,9 +64,18 @@ def _figure(names: list[str], panels: list[tuple[str, list[Value]]]):
 
     down = math.ceil(len(panels) / ACROSS)
     across = math.ceil(len(panels) / down)
-    height = down * (0.8 + 0.26 * len(names))
-    figure = Figure(figsize=(1.8 + 2.7 * across, height), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.12, w_pad=0.08)  # inches
+    # In inches. Room for text is reckoned, not measured: the page's reader has other fonts than this machine.
+    left = 0.2 + 0.075 * max(map(_columns, names))
+    width, height = left + across * (PANEL + GAP), down * (LINE * len(names) + TITLE + AXIS)
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - GAP / width,
+        bottom=AXIS / height,
+        top=1 - TITLE / height,
+        wspace=GAP / PANEL,
+        hspace=(TITLE + AXIS) / (LINE * len(names)),
+    )
     figure.patch.set_visible(False)
     grid = figure.subplots(down, across, squeeze=False, sharey=True)
     for axes in grid.flat[len(panels) :]:
@@ -67,7 +85,7 @@ def _figure(names: list[str], panels: list[tuple[str, list[Value]]]):
             found = _drawn(value)
             if found is None:
                 continue
-            if math.isfinite(found.low) and math.isfinite(found.high):
+            if abs(found.low) < LARGEST and abs(found.high) < LARGEST:
                 axes.plot([found.low, found.high], [place, place], color=_DATA, linewidth=1.6)
             axes.plot([found.value], [place], "o", color=_DATA, markersize=5)
         axes.set_title(_short(title), fontsize=9, color=_TEXT)
