@@ -1,0 +1,124 @@
+"""`x2x audit`."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from instructx2x import NOTICE
+from instructx2x.cli.console import one_line, stderr
+from instructx2x.cli.evaluation import Data, Images, Split
+from instructx2x.cli.options import Device, Dtype, Model, Profile
+from instructx2x.errors import InputError
+
+
+def audit(
+    classifier: Annotated[
+        str,
+        typer.Option(
+            metavar="MODULE:CALLABLE",
+            help="Yours, or path/to/file.py:callable. It gets a list of one (height, width) float32 array in [0, 1] "
+            "and answers with one number, or with a mapping from names to one number each.",
+            show_default=False,
+        ),
+    ],
+    data: Data,
+    instruction: Annotated[
+        list[str],
+        typer.Option(
+            "--instruction",
+            "-i",
+            metavar="TEXT",
+            help="Done to every image, in place of the data's own; several times for several, such as a control.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="OUT",
+            help="Folder for edits, answers and the report; the same command goes on there after a kill.",
+            show_default=False,
+        ),
+    ],
+    model: Model = "bundled",
+    profile: Profile = "default",
+    edited: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Take the edited images from here, one an image by its name, and edit nothing; with one instruction.",
+            show_default=False,
+        ),
+    ] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Let images without an edited one pass.")] = False,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Which of a mapping's numbers to follow.  [default: the edited finding's]",
+            show_default=False,
+        ),
+    ] = None,
+    finding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What the answer is about. Instructions that edit something else are controls.  [default: the edited "
+            "finding]",
+            show_default=False,
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="T",
+            help="From which answer on it says yes, on its own scale.  [default: 0.5, for probabilities]",
+            show_default=False,
+        ),
+    ] = None,
+    split: Split = "test",
+    images: Images = None,
+    resamples: Annotated[int, typer.Option(metavar="N", min=2, help="Bootstrap resamples.")] = 1000,
+    device: Device = None,
+    dtype: Dtype = "float32",
+) -> None:
+    """Stress-test your own classifier: how its answer moves when a finding is added or removed, and for whom.
+
+    Edits every image, asks the classifier before and after, and reports the movement by sex, age group and view with
+    intervals, and the images on which it should have reacted and did not. Writes report.md, report.json, report.html,
+    the edits and the answers.
+
+    `x2x audit --classifier my.py:predict --data cases.csv -i "Add the finding of left pleural effusion." -o audit`
+    """
+    from instructx2x.evaluation.cases import read_cases
+
+    if threshold is not None and not math.isfinite(threshold):
+        raise InputError(f"--threshold must be a finite number, not {threshold}")
+    if edited is not None and len(instruction) > 1:
+        raise InputError("--edited holds the images of one instruction: give one -i")
+    from instructx2x.instructions import parse
+
+    for text in instruction:
+        parse(text)
+    cases = read_cases(data, split=split, images=images)
+    with stderr().status("Loading the classifier and the model"):
+        from instructx2x.editing import Editor
+        from instructx2x.evaluation.audit import Plan
+        from instructx2x.evaluation.audit import audit as carry_out
+        from instructx2x.evaluation.auditing.classifier import load_classifier, questions
+
+        asked = load_classifier(classifier)
+        wanted = questions(asked, instruction, output=output, finding=finding)
+        editor = None if edited is not None else Editor.from_pretrained(model, device=device, dtype=dtype)
+    plan = Plan(cases, asked, wanted, editor, edited, profile, threshold, partial, resamples)
+    files = carry_out(plan, out, command=shlex.join(["x2x", *sys.argv[1:]]))
+    print(one_line(f"{out}: {', '.join(path.name for path in files.values())}"))
+    print(NOTICE)
