@@ -241,7 +241,7 @@ def test_the_recipe_runs_and_an_interrupted_run_goes_on(tmp_path, make_chest):
     made = judges.make_judge("verifier", data, work, from_scratch=True, epochs=2, size=32)
     again = judges.make_judge("verifier", data, work, from_scratch=True, epochs=2, size=32)
     assert to_bytes(again) == to_bytes(made)  # the finished run is only measured again
-    assert made.training["start"] == "random" and made.training["patients_from"] == "half 1 of 2"
+    assert made.training["start"] == "random" and made.training["patients_from"] == "half 2 of 2"
     assert made.training["images"] == 8 and made.training["patients"] == 4
     assert made.measured["pleural effusion"]["positives"] == 4  # of the eight val pictures
     chosen = judges.make_judge("verifier", data, work, from_scratch=True, epochs=2, size=32, choose=True)

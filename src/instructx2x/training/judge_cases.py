@@ -24,7 +24,7 @@ FINDINGS = (
     "mass",
     "pleural thickening",
 )
-HALF = {"verifier": 0, "scorer": 1}
+HALF = {"scorer": 0, "verifier": 1}
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def outputs_of(judge: str) -> tuple[str, ...]:
 
 
 def halves(table: pl.DataFrame, seed: int) -> dict[str, int]:
-    """Deal the train patients of NIH into two halves: patient -> 0 (verifier) or 1 (scorer).
+    """Deal the train patients of NIH into two halves: patient -> 0 (scorer) or 1 (verifier).
 
     Patients are shuffled, put in order of the rarest finding they ever have, and dealt in turn, so that both halves
     have nearly as many of each.

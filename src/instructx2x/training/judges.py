@@ -38,13 +38,13 @@ from instructx2x.training.judge_cases import HALF, Cases, cases, halves, outputs
 from instructx2x.training.judge_starts import load_start, read_start
 from instructx2x.training.loop import fit
 
-TRUNK = {"verifier": "mobilenet_v2", "scorer": "efficientnet_lite0", "demographics": "mobilenet_v2"}
+TRUNK = {"scorer": "mobilenet_v2", "verifier": "efficientnet_lite0", "demographics": "mobilenet_v2"}
 STORED = 256  # side of the cached pictures
 SIZE = 192
 BATCH = 32
 # Parts of the trunk, to the blocks of 24 channels, that keep the start's filters: they see but edges, and cost most.
 FROZEN = 6
-EPOCHS = {"verifier": 12, "scorer": 12, "demographics": 6}
+EPOCHS = {"scorer": 12, "verifier": 12, "demographics": 6}
 PEAK_LR = 1e-3
 WEIGHT_DECAY = 0.05
 SEED = 0
