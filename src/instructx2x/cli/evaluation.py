@@ -117,7 +117,7 @@ def evaluate(
     cases = read_cases(data, split=split, images=images)
     if names:
         for case in cases:
-            print(one_line(f"{case.name}\t{case.row.image}\t{case.row.instruction}"))
+            print("\t".join(map(one_line, (case.name, case.row.image, case.row.instruction))))
         return
     if not model and not folders:
         raise InputError("name what to evaluate: --model to edit with, or --edited with a folder of images")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,9 @@ def find_edited(folder: Path, cases: Sequence[Case], *, partial: bool = False) -
 def read_edited(path: Path, source: Radiograph) -> np.ndarray:
     """The brightness of an edited image at its source's size: (H, W) float32 in [0, 1].
 
+    An image of the source's format, depth and size holds the same kind of stored values and is displayed as the source
+    is. A window found in its own values would differ as soon as one pixel does.
+
     Raises:
         InputError: it cannot be read, or has another aspect than its source and is not square.
     """
@@ -76,7 +80,8 @@ def read_edited(path: Path, source: Radiograph) -> np.ndarray:
     height, width = source.pixels.shape
     rows, columns = edited.pixels.shape
     if (rows, columns) == (height, width):
-        return edited.display()
+        alike = all(getattr(edited, name) == getattr(source, name) for name in ("format", "bits", "first", "inverted"))
+        return (replace(source, pixels=edited.pixels) if alike else edited).display()
     aspect = (rows / columns) / (height / width)
     if rows != columns and abs(aspect - 1) > SAME_ASPECT:
         raise InputError(

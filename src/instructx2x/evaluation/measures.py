@@ -112,13 +112,29 @@ def measured(
     return found, kept
 
 
-def against(scored: Scored, one: str, other: str, samples: dict[str, np.ndarray], name: str) -> tuple[Interval, float]:
-    """How much more of a measure one method has than another, over the cases that both have, and its p-value."""
-    methods = {method.name: method for method in scored.methods}
-    rows = np.flatnonzero(methods[one].present & methods[other].present)
-    column = MEASURES.index(name)
-    values = [measure(scored, methods[method], rows)[column] for method in (one, other)]
-    return difference(*values, samples[one][:, column], samples[other][:, column])
+def against(
+    scored: Scored, one: str, other: str, samples: dict[str, np.ndarray], name: str, *, seed: int = 0
+) -> tuple[Interval, float]:
+    """How much more of a measure one method has than another, over the cases that both have, and its p-value.
+
+    Args:
+        samples: of `measured`, with the same seed; made anew where only one of both has an image of some cases.
+    """
+    methods = [next(method for method in scored.methods if method.name == name) for name in (one, other)]
+    both = methods[0].present & methods[1].present
+    column, rows = MEASURES.index(name), np.flatnonzero(both)
+    if not len(rows):
+        return Interval(math.nan, math.nan, math.nan), math.nan
+    values = [measure(scored, method, rows)[column] for method in methods]
+    drawn = [samples[method.name][:, column] for method in methods]
+    if any((method.present != both).any() for method in methods):
+        drawn = sample(
+            lambda chosen: np.array([measure(scored, method, rows[chosen])[column] for method in methods]),
+            [scored.patients[row] for row in rows],
+            count=len(drawn[0]),
+            seed=seed,
+        ).T
+    return difference(*values, *drawn)
 
 
 def distances(scored: Scored, method: Method, target: Method) -> dict[str, float]:

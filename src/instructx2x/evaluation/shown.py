@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from instructx2x.evaluation.folders import read_edited
-from instructx2x.evaluation.reporting.strips import strip
+from instructx2x.evaluation.reporting.strips import strip, write_sheet
 from instructx2x.evaluation.reporting.tables import Picture
 from instructx2x.evaluation.scored import COPY, TARGET, Method, Scored
 from instructx2x.imaging.reading import read
-from instructx2x.imaging.writing import write_png
 
 FAILURES, DIFFERENCES = 12, 12
 COLUMNS = 5  # methods beside the source; more are too small to look at
@@ -64,7 +63,7 @@ def _picture(scored: Scored, edited: Mapping[str, Mapping[str, Path]], row: int,
             names.append(method.name)
             panels.append(read_edited(edited[method.name][case.name], source))
     path = out / f"{case.name}.png"
-    write_png(strip(f"{case.row.instruction}   [{' | '.join(names)}]", panels), path, text={"Synthetic": "yes"})
+    write_sheet([[strip(f"{case.row.instruction}   [{' | '.join(names)}]", panels)]], path)
     return Picture(path, f"{case.row.image}: {case.row.instruction}", _caption(scored, row), failed)
 
 

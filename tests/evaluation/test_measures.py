@@ -1,0 +1,279 @@
+"""What is measured, on made-up answers whose truth is known, against calculations of its own."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import linalg, stats
+
+from instructx2x.editing.rows import Row
+from instructx2x.errors import InputError
+from instructx2x.evaluation import measures, summary
+from instructx2x.evaluation.cases import Case
+from instructx2x.evaluation.panel import Panel
+from instructx2x.evaluation.scored import COPY, TARGET, Scored, log_odds
+from instructx2x.instructions import parse, render
+
+FINDINGS = ("pleural effusion", "edema", "mass")
+
+
+class Judge:
+    """Never asked here: only its name, its columns and its fame count."""
+
+    def __init__(self, name, outputs, auc=None):
+        self.name, self.outputs = name, outputs
+        if auc is not None:
+            self.auc = auc
+
+    def __call__(self, images):
+        return np.array([np.linspace(0.1, 0.9, len(self.outputs)) for _ in images])
+
+
+def panel(auc=None, others=("female", "age")):
+    auc = {"pleural effusion": 0.9, "edema": 0.8, "mass": 0.6} if auc is None else auc
+    return Panel([Judge("eyes", FINDINGS, auc), Judge("people", others)])
+
+
+def case(number, instruction, findings=frozenset(), patient=None, image=None):
+    edits = parse(instruction)
+    row = Row(number, f"{number}.png", Path(image or f"{number}.png"), render(edits), 0, f"case-{number}")
+    return Case(row, edits, patient or f"p{number}", findings=findings)
+
+
+def record(answers, features=(0.0,), **change):
+    return {"answers": list(answers), "features": list(features), "change": change}
+
+
+def made(cases, records, **options):
+    return Scored.of(cases, panel(**options), {"source": {}, "target": {}} | records)
+
+
+@pytest.fixture
+def many():
+    """Sixty cases of thirty patients with random answers; "ours" sees what is wanted, "theirs" nothing of it."""
+    rng = np.random.default_rng(0)
+    wanted = rng.random((60, 3)) < 0.4
+    instructions = ("Add effusion", "Remove edema", "Add left mass", "Add mild edema")
+    cases = [
+        case(
+            n,
+            instructions[n % 4],
+            frozenset(f for f, has in zip(FINDINGS, wanted[n], strict=True) if has),
+            f"p{n // 2}",
+        )
+        for n in range(60)
+    ]
+    source = rng.random((60, 5)) * (1, 1, 1, 1, 60) + (0, 0, 0, 0, 20)
+
+    def near(noise):
+        answers = source + noise * rng.normal(size=(60, 5)) * (1, 1, 1, 1, 40)
+        answers[:, :4] = answers[:, :4].clip(0.01, 0.99)
+        return answers
+
+    found = {"source": source, "target": near(0.3), "ours": near(0.1), "theirs": near(1.0)}
+    for name in ("target", "ours"):
+        labels = np.nan_to_num(np.array([c.wanted(FINDINGS) for c in cases]))
+        found[name][:, :3] = (0.5 * found[name][:, :3] + 0.45 * labels).clip(0.01, 0.99)
+    records = {
+        name: {
+            c.name: record(answers, rng.normal(size=4), amount=float(rng.random()), in_anatomy=float(rng.random()))
+            for c, answers in zip(cases, values, strict=True)
+        }
+        for name, values in found.items()
+    }
+    return made(cases, records)
+
+
+def by_name(scored, name):
+    return next(method for method in scored.methods if method.name == name)
+
+
+def auc(labels, scores):
+    """Every pair of a positive and a negative, counted."""
+    positive, negative = scores[labels == 1], scores[labels == 0]
+    wins = (positive[:, None] > negative).sum() + 0.5 * (positive[:, None] == negative).sum()
+    return wins / (len(positive) * len(negative))
+
+
+def test_cmig_s_and_its_parts_agree_with_a_calculation_of_its_own(many):
+    every = np.arange(60)
+    for name in (TARGET, COPY, "ours", "theirs"):
+        method = by_name(many, name)
+        found = dict(zip(measures.MEASURES, measures.measure(many, method, every), strict=True))
+        labels, areas = many.wanted, []
+        for column in range(3):
+            known = ~np.isnan(labels[:, column])
+            areas.append(auc(labels[known, column], method.answers[known, column]))
+        female = many.source[:, 3] >= 0.5
+        sex, age = auc(female, method.answers[:, 3]), stats.pearsonr(many.source[:, 4], method.answers[:, 4])[0]
+        assert found["pathology"] == pytest.approx(np.mean(areas), abs=1e-9)
+        assert found["sex"] == pytest.approx(sex, abs=1e-9) and found["age"] == pytest.approx(age, abs=1e-9)
+        assert found["sex accuracy"] == pytest.approx(np.mean(female == (method.answers[:, 3] >= 0.5)))
+        expected = np.sqrt(np.mean(areas) * np.sqrt(sex * max(age, 0)))
+        assert found["CMIG-S"] == pytest.approx(expected, abs=1e-9)
+        assert np.isnan(found["CMIG"]) and np.isnan(found["race"]), "no judge of race, no CMIG"
+
+
+def test_a_copy_keeps_the_person_and_goes_nowhere(many):
+    found = dict(zip(measures.MEASURES, measures.measure(many, by_name(many, COPY), np.arange(60)), strict=True))
+    assert found["sex"] == found["sex accuracy"] == 1 and found["age"] == pytest.approx(1)
+    assert found["direction"] == found["direction, most"] == 0
+
+
+def test_race_makes_a_cmig():
+    races = ("race: Asian", "race: Black", "race: White")
+    rng = np.random.default_rng(1)
+    source = np.concatenate([rng.random((30, 3)), rng.dirichlet((1, 1, 1), 30), rng.random((30, 1)) * 60], 1)
+    labels = rng.random((30, 3)) < 0.5
+    cases = [
+        case(n, "Add left mass", frozenset(f for f, has in zip(FINDINGS, labels[n], strict=True) if has))
+        for n in range(30)
+    ]
+    records = {name: {c.name: record(a) for c, a in zip(cases, source, strict=True)} for name in ("source", "ours")}
+    scored = made(cases, records, others=(*races, "age"))
+    found = dict(zip(measures.MEASURES, measures.measure(scored, by_name(scored, "ours"), np.arange(30)), strict=True))
+    likeliest = source[:, 3:6].argmax(1)
+    # Not 1 even for a copy: the likeliest class of one image may be less likely than another's second.
+    race = np.mean([auc((likeliest == one).astype(int), source[:, 3 + one]) for one in range(3)])
+    assert found["race accuracy"] == 1 and found["race"] == pytest.approx(race) and race < 1
+    assert found["CMIG"] == pytest.approx(np.sqrt(found["pathology"] * np.sqrt(race))) and np.isnan(found["CMIG-S"])
+
+
+def test_direction_is_counted_finding_by_finding():
+    cases = [
+        case(0, "Add effusion"),
+        case(1, "Remove edema", frozenset({"edema"})),
+        case(2, "Add effusion and remove edema", frozenset({"edema"})),
+        case(3, "Add mass"),  # not held: the judge hardly tells it
+        case(4, "Remove edema"),  # nothing to do
+        case(5, "Change edema from severe to mild", frozenset({"edema"})),
+    ]
+    before = np.array([0.5, 0.5, 0.5, 0.9, 50])
+    after = np.array(
+        [
+            [0.6, 0.5, 0.7, 0.9, 50],  # rises, the mass more
+            [0.5, 0.4, 0.5, 0.9, 50],  # falls, and most
+            [0.45, 0.4, 0.5, 0.9, 50],  # one wrong, one right
+            [0.5, 0.5, 0.9, 0.9, 50],
+            [0.5, 0.1, 0.5, 0.9, 50],
+            [0.5, 0.6, 0.5, 0.9, 50],  # wrong
+        ]
+    )
+    records = {
+        "source": {c.name: record(before) for c in cases},
+        "ours": {c.name: record(a) for c, a in zip(cases, after, strict=True)},
+    }
+    scored = made(cases, records)
+    hits, most = measures.directions(scored, by_name(scored, "ours"))
+    nan = np.nan
+    expected = [[1, nan, nan], [nan, 1, nan], [0, 1, nan], [nan] * 3, [nan] * 3, [nan, 0, nan]]
+    np.testing.assert_array_equal(hits, expected)
+    expected[0][0] = 0
+    np.testing.assert_array_equal(most, expected)
+    every, _ = measures.directions(scored, by_name(scored, "ours"), held=False)
+    assert every[3, 2] == 1
+    table = summary.directions(scored, most=False)
+    cells = {row[0]: (row[1].hits, row[1].total) for row in table.rows}
+    assert cells["add pleural effusion"] == (1, 2) and cells["remove edema"] == (2, 2)
+    assert cells["add, judged findings together"] == (1, 2) and cells["add mass (not judged)"] == (1, 1)
+    assert cells["change edema"] == (0, 1)
+
+
+def test_levels_are_compared_on_one_image():
+    cases = [
+        case(0, "Add mild edema", image="a"),
+        case(1, "Add severe edema", image="a"),
+        case(2, "Add moderate edema", image="a"),
+        case(3, "Add severe edema", image="b"),
+        case(4, "Add mild mass", image="b"),
+        case(5, "Add severe mass", image="b"),
+    ]
+    amounts = (0.1, 0.3, 0.4, 9, 0.2, 0.2)
+    answers = [0.5, 0.5, 0.5, 0.9, 50]
+    records = {
+        "source": {c.name: record(answers) for c in cases},
+        "ours": {c.name: record(answers, amount=a) for c, a in zip(cases, amounts, strict=True)},
+    }
+    scored = made(cases, records)
+    # mild to moderate rises, moderate to severe falls; a tie is no more.
+    assert sorted(measures.levels(scored, by_name(scored, "ours"))) == [False, False, True]
+
+
+def test_distances_agree_with_a_calculation_of_its_own(many):
+    target, method = by_name(many, TARGET), by_name(many, "theirs")
+    found = measures.distances(many, method, target)
+    p, q = (m.answers[:, :3].clip(1e-6, 1 - 1e-6) for m in (target, method))
+    assert found["KL"] == pytest.approx((p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).mean(), abs=1e-9)
+    one, other = target.features, method.features
+    covariances = np.cov(one.T), np.cov(other.T)
+    root = linalg.sqrtm(covariances[0] @ covariances[1]).real
+    frechet = ((one.mean(0) - other.mean(0)) ** 2).sum() + np.trace(covariances[0] + covariances[1] - 2 * root)
+    assert found["Frechet"] == pytest.approx(frechet, abs=1e-3)
+    assert found["images"] == 60 and measures.distances(many, target, target)["KL"] == 0
+
+
+def test_intervals_hold_patients_together_and_methods_to_the_same_resamples(many):
+    found, samples = measures.measured(many, count=100)
+    for name in ("ours", "theirs"):
+        for measure in ("pathology", "age", "CMIG-S", "direction"):
+            interval = found[name][measure]
+            assert interval.low <= interval.value <= interval.high
+    again, _ = measures.measured(many, count=100)
+    assert again["ours"]["pathology"] == found["ours"]["pathology"]
+    ahead, p = measures.against(many, "ours", "theirs", samples, "pathology")
+    assert ahead.value == pytest.approx(found["ours"]["pathology"].value - found["theirs"]["pathology"].value)
+    assert ahead.low > 0 and p < 0.05
+    assert measures.against(many, "ours", "ours", samples, "pathology")[1] == 1
+
+
+def test_methods_without_some_images_are_compared_on_the_others(many):
+    few = many.cases[:20]
+    records = {
+        "source": {c.name: record(a) for c, a in zip(many.cases, many.source, strict=True)},
+        "ours": {c.name: record(a) for c, a in zip(many.cases, by_name(many, "ours").answers, strict=True)},
+        "few": {c.name: record(a) for c, a in zip(few, by_name(many, "theirs").answers[:20], strict=True)},
+    }
+    scored = made(many.cases, records)
+    method = by_name(scored, "few")
+    assert method.present.sum() == 20
+    rows = np.arange(20)
+    whole = measures.measure(scored, method, np.arange(60))
+    np.testing.assert_array_equal(whole, measures.measure(scored, method, rows))
+    _, samples = measures.measured(scored, count=40)
+    ahead, _ = measures.against(scored, "ours", "few", samples, "pathology")
+    expected = measures.measure(scored, by_name(scored, "ours"), rows)[0] - whole[0]
+    assert ahead.value == pytest.approx(expected) and ahead.low <= ahead.value <= ahead.high
+
+
+def test_every_table_can_be_made_of_little():
+    """One case without anything known, and no edits at all."""
+    cases = [case(0, "Add edema", findings=None)]
+    answers = [0.5, 0.5, 0.5, 0.9, 50]
+    for records in ({}, {"ours": {"case-0": record(answers)}}):
+        scored = made(cases, {"source": {"case-0": record(answers)}} | records, auc={})
+        found, samples = measures.measured(scored, count=5)
+        tables = [
+            summary.main(scored, found),
+            summary.by_finding(scored),
+            *(summary.directions(scored, most=most) for most in (True, False)),
+            summary.differences(scored, samples, scored.methods[-1].name),
+            summary.distances(scored),
+            summary.behaviour(scored),
+            summary.boxes(scored),
+            summary.guidance(scored),
+            summary.stability([]),
+        ]
+        assert [table.key for table in tables if table is not None]
+
+
+def test_log_odds_are_finite():
+    np.testing.assert_allclose(log_odds([0, 0.5, 1]), [np.log(1e-6 / (1 - 1e-6)), 0, np.log((1 - 1e-6) / 1e-6)])
+
+
+def test_judges_do_not_contradict_each_other():
+    with pytest.raises(InputError, match="both answer about edema"):
+        Panel([Judge("one", ("edema",)), Judge("two", ("mass", "edema"))])
+    with pytest.raises(InputError, match="no judge answers about findings"):
+        Panel([Judge("one", ("age",))])
+    assert panel().roles() == {"eyes": ", ".join(FINDINGS), "people": "female, age"}
+    assert panel().fingerprint != panel(others=("age", "female")).fingerprint
