@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from instructx2x.evaluation.ranking import concordance, rank
+from instructx2x.evaluation.ranking import auroc, concordance, rank
 
 
 def counted(scores, positive, strata):
@@ -46,3 +47,18 @@ def test_the_interval_holds_the_value_and_patients_widen_it():
 def test_without_pairs_there_is_no_value():
     alone = rank(np.arange(4.0), np.array([True, True, False, False]), np.array(["PA", "PA", "AP", "AP"]), list("abcd"))
     assert np.isnan([alone.auc, alone.low, alone.high]).all() and (alone.positives, alone.pairs) == (2, 0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_areas_are_scikit_learns(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, (50, 6)).astype(float)
+    labels[rng.random(labels.shape) < 0.2] = np.nan
+    scores = np.round(rng.random(labels.shape), 1)  # with many ties
+    labels[:, 4], labels[:, 5] = 1, np.nan
+    found = auroc(labels, scores)
+    assert np.isnan(found[4:]).all()
+    for column in range(4):
+        known = ~np.isnan(labels[:, column])
+        expected = roc_auc_score(labels[known, column], scores[known, column])
+        assert found[column] == pytest.approx(expected, abs=1e-12)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from instructx2x.errors import InputError
+from instructx2x.evaluation.ranking import auroc
 
 
 def pathology_auroc(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -33,12 +33,7 @@ def pathology_auroc(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
         raise InputError("a classifier's score is not a finite number")
     if not np.isin(labels[~np.isnan(labels)], (0, 1)).all():
         raise InputError("labels must be 0, 1 or NaN")
-    areas = np.full(labels.shape[1], np.nan)
-    for column, (truth, score) in enumerate(zip(labels.T, scores.T, strict=True)):
-        known = ~np.isnan(truth)
-        if len(np.unique(truth[known])) == 2:
-            areas[column] = roc_auc_score(truth[known], score[known])
-    return areas
+    return auroc(labels, scores)
 
 
 def agreement(source: np.ndarray, edited: np.ndarray, threshold: float = 0.5) -> tuple[float, float]:
@@ -61,8 +56,8 @@ def agreement(source: np.ndarray, edited: np.ndarray, threshold: float = 0.5) ->
     source, edited = _pairs(source, edited, dimensions=(1, 2))
     if source.ndim == 1:
         truth = source >= threshold
-        area = float(roc_auc_score(truth, edited)) if 0 < truth.sum() < len(truth) else math.nan
-        return area, float((truth == (edited >= threshold)).mean())
+        area = auroc(truth[:, None].astype(np.float64), edited[:, None])[0]
+        return float(area), float((truth == (edited >= threshold)).mean())
     if source.shape[1] < 2:
         raise InputError("classes are two or more; give the probabilities of a single trait as one row")
     truth = source.argmax(1)
@@ -70,7 +65,8 @@ def agreement(source: np.ndarray, edited: np.ndarray, threshold: float = 0.5) ->
     accuracy = float((truth == edited.argmax(1)).mean())
     if len(occurring) < 2:
         return math.nan, accuracy
-    return float(np.mean([roc_auc_score(truth == one, edited[:, one]) for one in occurring])), accuracy
+    areas = auroc((truth[:, None] == occurring).astype(np.float64), edited[:, occurring])
+    return float(areas.mean()), accuracy
 
 
 def age_correlation(source: np.ndarray, edited: np.ndarray) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from instructx2x.evaluation.journal import Journal
 from instructx2x.evaluation.panel import Panel
 from instructx2x.imaging.radiograph import Radiograph
 from instructx2x.imaging.reading import read
+from instructx2x.instructions import Edit
 
 Record = dict[str, Any]
 
@@ -34,6 +35,7 @@ class Source:
     """An unedited image, read once for all edits of it."""
 
     radiograph: Radiograph
+    _anatomy: dict[tuple[Edit, ...], np.ndarray | None] = field(default_factory=dict)
 
     @cached_property
     def display(self) -> np.ndarray:
@@ -46,6 +48,16 @@ class Source:
     @property
     def midline(self) -> float:
         return self.lungs.midline if self.lungs.plausible else 0.5
+
+    def anatomy(self, edits: tuple[Edit, ...]) -> np.ndarray | None:
+        """(H, W) bool: where the findings can be in this patient; None for one without a place of its own."""
+        if edits not in self._anatomy:
+            try:
+                found = pseudo_mask(edits, self.display, lungs=self.lungs).values > 0
+            except AnatomyError:
+                found = None
+            self._anatomy[edits] = found
+        return self._anatomy[edits]
 
 
 def score(
@@ -167,11 +179,9 @@ def changes(case: Case, source: Source, after: np.ndarray, stored: Mapping[str, 
         "outside_mask": None,
         "mask": None,
     }
-    try:
-        anatomy = pseudo_mask(case.edits, source.display, lungs=source.lungs).values > 0
+    anatomy = source.anatomy(case.edits)
+    if anatomy is not None:
         record["in_anatomy"] = _plain(locality.inside_share(change, anatomy))
-    except AnatomyError:
-        anatomy = np.ones(change.shape, bool)  # a finding without a place of its own may be anywhere
     boxes = maps.box_mask(case.boxes, change.shape)
     if case.boxes:
         record["in_boxes"] = _plain(locality.inside_share(change, boxes))
