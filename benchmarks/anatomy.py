@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from first_light import held_out
-from quality.measures import half, markdown, middle, share
+from quality.measures import markdown, middle, share
 from scipy import ndimage
 
 from instructx2x.anatomy.heart import Heart, cardiothoracic_ratio, find_heart
@@ -32,6 +32,7 @@ from instructx2x.anatomy.patient import Patient
 from instructx2x.anatomy.priors import packaged_priors
 from instructx2x.anatomy.pseudo_mask import EDITABLE, finding_mask, pseudo_mask
 from instructx2x.errors import InstructX2XError
+from instructx2x.evaluation import locality
 from instructx2x.evaluation.journal import Journal
 from instructx2x.evaluation.ranking import rank
 from instructx2x.evaluation.reporting.strips import strip
@@ -104,7 +105,7 @@ def measure_boxes(display: np.ndarray, lungs: Lungs, marks: Sequence[Mark]) -> d
         if side:
             values = opened(finding, side, display, lungs)
             found[finding][NAMED] = cover(values, boxes)
-            found[finding][ON_SIDE] = cover(values, boxes & half(boxes.shape, side, lungs.midline))
+            found[finding][ON_SIDE] = cover(values, boxes & locality.half(boxes.shape, side, lungs.midline))
     return found
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from quality.measures import fingerprint, half, inside_share, log_odds, mean_outside
+from quality.measures import mean_outside
 from quality.painted import HIGH_FINDINGS, remove_painted
 from quality.tables import Quality, print_tables
 from quality.tasks import MEASURED, METHODS, Task, choose, plan
@@ -36,9 +36,13 @@ from instructx2x.editing import Result
 from instructx2x.editing.report import software
 from instructx2x.editing.study import Study
 from instructx2x.errors import InputError, InstructX2XError
+from instructx2x.evaluation import locality
 from instructx2x.evaluation.journal import Journal
 from instructx2x.evaluation.judges import load_judge
+from instructx2x.evaluation.panel import Panel
 from instructx2x.evaluation.reporting.strips import strip, write_sheet
+from instructx2x.evaluation.scored import log_odds
+from instructx2x.evaluation.scoring import known
 from instructx2x.imaging.writing import write_png
 from instructx2x.instructions import Edit
 from instructx2x.progress import progress
@@ -60,7 +64,7 @@ class Bench:
             "calibration": self.editor.backbone.calibration,
             "software": software(),
             "findings": self.scorer.findings,
-            "judges": [fingerprint(self.scorer), fingerprint(self.people)],
+            "judges": Panel([self.scorer, self.people]).fingerprint,
         }
         self.journal = Journal(out / "records.jsonl", settings)
         self._last: tuple[str, Study] | None = None
@@ -139,11 +143,12 @@ def changes(study: Study, outcome: Result, after: np.ndarray, edit: Edit) -> dic
     allowed = pseudo_mask((edit,), study.display, lungs=study.lungs).values > 0
     midline = study.lungs.midline if study.lungs.plausible else 0.5
     changed = outcome.image.pixels != study.radiograph.pixels
+    on_side = locality.half(change.shape, edit.side, midline) if edit.side else None
     return {
         "amount": float(np.abs(change, dtype=np.float64).sum()),
-        "inside": inside_share(change, allowed),
+        "inside": known(locality.inside_share(change, allowed)),
         "outside": mean_outside(change, allowed),
-        "on_side": inside_share(change, half(change.shape, edit.side, midline)) if edit.side else None,
+        "on_side": None if on_side is None else known(locality.inside_share(change, on_side)),
         "mask": float(outcome.mask.mean()),
         "outside_mask": int((changed & ~outcome.mask).sum()),
     }

@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from quality.measures import log_odds, markdown, moves, moves_most, share
+from quality.measures import markdown, moves, moves_most, share
 from quality.tasks import choose
 
 from instructx2x.errors import InputError, InstructX2XError
 from instructx2x.evaluation.judges import Judge, load_judge
 from instructx2x.evaluation.reporting.strips import strip, write_sheet
+from instructx2x.evaluation.scored import log_odds
 from instructx2x.imaging.geometry import Frame
 from instructx2x.imaging.reading import read
 from instructx2x.progress import progress

@@ -7,23 +7,16 @@ and only so can be said which of them changed most.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy import ndimage, stats
 
-# A judge's finding that reaches this area under the ROC curve within a view is held to figures.
-GOOD_AUC = 0.75
-LIMIT = 1e-6  # probabilities are kept this far from 0 and 1, so that log-odds are finite
+from instructx2x.evaluation.proportions import wilson
+from instructx2x.evaluation.scored import GOOD_AUC
+
 SEEN = 0.01  # brightness; less is not taken for painted
-
-
-def log_odds(probabilities: np.ndarray) -> np.ndarray:
-    """log(p / (1 - p)), float64, p kept within [LIMIT, 1 - LIMIT]."""
-    kept = np.clip(np.asarray(probabilities, np.float64), LIMIT, 1 - LIMIT)
-    return np.log(kept / (1 - kept))
 
 
 def is_held(auc: float | None) -> bool:
@@ -47,22 +40,10 @@ def another(findings: Sequence[str], finding: str, number: int) -> str:
     return others[number % len(others)]
 
 
-def inside_share(change: np.ndarray, where: np.ndarray) -> float | None:
-    """Share of the absolute change, (H, W), that lies in `where`, (H, W) bool; None where nothing changed."""
-    total = float(np.abs(change, dtype=np.float64).sum())
-    return float(np.abs(change[where], dtype=np.float64).sum()) / total if total > 0 else None
-
-
 def mean_outside(change: np.ndarray, where: np.ndarray) -> float:
     """Mean absolute change of the pixels outside `where`; 0 when there are none."""
     outside = np.abs(change[~where], dtype=np.float64)
     return float(outside.mean()) if outside.size else 0.0
-
-
-def half(shape: tuple[int, int], side: str, midline: float) -> np.ndarray:
-    """(H, W) bool: the patient's "left" (the image's right) or "right" half, cut at a fraction of the width."""
-    columns = np.arange(shape[1]) >= round(midline * shape[1])
-    return np.broadcast_to(columns if side == "left" else ~columns, shape)
 
 
 def painted_left(clean: np.ndarray, painted: np.ndarray, edited: np.ndarray, lungs: np.ndarray) -> float:
@@ -100,14 +81,6 @@ def line_left(clean: np.ndarray, painted: np.ndarray, edited: np.ndarray, width:
     return float(got[line].mean() / wanted[line].mean())
 
 
-def wilson(successes: int, count: int) -> tuple[float, float]:
-    """95 % interval of a share by Wilson's score method; (0, 1) when nothing was counted."""
-    if count == 0:
-        return 0.0, 1.0
-    found = stats.binomtest(successes, count).proportion_ci(0.95, method="wilson")
-    return float(found.low), float(found.high)
-
-
 def share(hits: Iterable[bool]) -> str:
     """A count with its interval, for a table: "17 of 20 (64-95 %)"; "-" when nothing was counted."""
     hits = [bool(hit) for hit in hits]
@@ -136,10 +109,3 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
-
-
-def fingerprint(judge) -> str:
-    """Tells a judge from one with other weights: a digest of its answers, to three decimals, to two fixed images."""
-    ramp = np.linspace(0, 1, 256, dtype=np.float32)
-    answers = judge([np.tile(ramp, (256, 1)), np.outer(ramp, ramp)])
-    return hashlib.sha256(np.round(np.asarray(answers, np.float64), 3).tobytes()).hexdigest()[:16]

@@ -16,6 +16,7 @@ def test_closed_forms():
     top = np.zeros(change.shape, bool)
     top[0] = True
     assert locality.inside_share(change, top) == 2.5 / 3.75
+    assert locality.inside_share(change, top) + locality.inside_share(change, ~top) == 1
     assert locality.changed_outside(change, top) == 5
     assert locality.changed_outside(change, np.ones_like(top)) == 0
     assert math.isnan(locality.inside_share(0 * change, top)) and locality.amount(0 * change) == 0

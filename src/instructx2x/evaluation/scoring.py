@@ -181,22 +181,22 @@ def changes(case: Case, source: Source, after: np.ndarray, stored: Mapping[str, 
     }
     anatomy = source.anatomy(case.edits)
     if anatomy is not None:
-        record["in_anatomy"] = _plain(locality.inside_share(change, anatomy))
+        record["in_anatomy"] = known(locality.inside_share(change, anatomy))
     boxes = maps.box_mask(case.boxes, change.shape)
     if case.boxes:
-        record["in_boxes"] = _plain(locality.inside_share(change, boxes))
+        record["in_boxes"] = known(locality.inside_share(change, boxes))
     if case.side:
         there = locality.half(change.shape, case.side, source.midline)
-        record["on_side"] = _plain(locality.inside_share(change, there))
+        record["on_side"] = known(locality.inside_share(change, there))
     if "mask" in stored:
         record["outside_mask"] = locality.changed_outside(change, stored["mask"])
         record["mask"] = float(stored["mask"].mean())
     if set(COMPARED_MAPS) <= set(stored):
         measured = {
             letter: {
-                "in_boxes": _plain(maps.box_share(stored[name], case.boxes)),
-                "pointing": _plain(maps.pointing_game(stored[name], case.boxes)),
-                "follows": _plain(maps.change_correlation(stored[name], change, anatomy)),
+                "in_boxes": known(maps.box_share(stored[name], case.boxes)),
+                "pointing": known(maps.pointing_game(stored[name], case.boxes)),
+                "follows": known(maps.change_correlation(stored[name], change, anatomy)),
             }
             for name, letter in COMPARED_MAPS.items()
         }
@@ -204,5 +204,6 @@ def changes(case: Case, source: Source, after: np.ndarray, stored: Mapping[str, 
     return record
 
 
-def _plain(value: float) -> float | None:
+def known(value: float) -> float | None:
+    """NaN as JSON takes it."""
     return None if math.isnan(value) else value
