@@ -33,6 +33,8 @@ LIST = Path(__file__).with_name("counterfactuals.csv")
 COLUMNS = ("image", "instruction", "seed", "patient", "view", "sex", "age", "findings", "boxes")
 BOXED = {"Lung Opacity": "lung opacity", "Pneumonia": "pneumonia", "Cardiomegaly": "cardiomegaly"}
 POSITIVES, IN_BOXES = 3, 16
+# More of those that the bundled scorer tells well, so that success is counted on more than three images each.
+WELL_TOLD, MORE = ("pleural effusion", "cardiomegaly", "edema"), 5
 
 
 def choose(table: pl.DataFrame, boxes: dict[str, dict[str, list]]) -> Iterator[tuple[str, str, int]]:
@@ -66,6 +68,14 @@ def choose(table: pl.DataFrame, boxes: dict[str, dict[str, list]]) -> Iterator[t
     drawn = [(i, f) for i, found in boxes.items() if i in shown for f in found if f in shown[i]]
     for image, finding in drawn[:IN_BOXES]:
         yield image, _text(Edit(Operation.REMOVE, finding)), JUDGED.index(finding)
+    unused = iter(normal[3 * len(JUDGED) :])
+    for finding in WELL_TOLD:
+        sides = ("left", "right") if finding == "pleural effusion" else (None, None)
+        for number, image in zip(range(MORE), unused, strict=False):
+            yield image, _text(Edit(Operation.ADD, finding, side=sides[number % 2])), number
+        positive = [image for image, findings in shown.items() if finding in findings]
+        for number, image in enumerate(positive[POSITIVES + 1 : POSITIVES + 1 + MORE]):
+            yield image, _text(Edit(Operation.REMOVE, finding)), number
 
 
 def _text(edit: Edit) -> str:

@@ -29,7 +29,6 @@ ABLATION: dict[str, Options] = {
     "mask only": {"relevance": False},
     "both, prior anatomy": {"anatomy": "prior"},
     "both, union of boxes": {"anatomy": "union"},
-    "both, tau 0.05": {"threshold": 0.05},
     "both, tau 0.2": {"threshold": 0.2},
     "both, tau 0.4": {"threshold": 0.4},
 }
