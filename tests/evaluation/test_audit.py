@@ -12,7 +12,7 @@ from instructx2x.editing import Editor
 from instructx2x.errors import InputError
 from instructx2x.evaluation.audit import Plan, audit, folder_of
 from instructx2x.evaluation.auditing import movement as moving
-from instructx2x.evaluation.auditing import tables
+from instructx2x.evaluation.auditing import shown, tables
 from instructx2x.evaluation.auditing.classifier import load_classifier, questions
 from instructx2x.evaluation.auditing.movement import Movement
 from instructx2x.evaluation.cases import Case, read_cases
@@ -29,6 +29,13 @@ REACTS_TO_WOMEN = """
 def predict(images):
     return [float(x[60:90, 45:75].mean()) if x[0, 0] > 0.9 else 0.3 for x in images]
 """
+
+
+@pytest.fixture(autouse=True)
+def few_pictures(monkeypatch):
+    """Pictures take most of a report's time."""
+    monkeypatch.setattr(shown, "FAILURES", 1)
+    monkeypatch.setattr(shown, "OTHERS", 1)
 
 
 @pytest.fixture
@@ -107,7 +114,7 @@ def test_a_classifier_that_reacts_to_women_alone(people, written, tmp_path):
     assert len(missed) >= 12 and {row["sex"] for row in missed[:12]} == {"M"}
     assert [row["movement"] for row in missed] == sorted(row["movement"] for row in missed)
     pictures = json.loads((tmp_path / "out/report.json").read_text())["pictures"]
-    assert sum(picture["failed"] for picture in pictures) == 12
+    assert sum(picture["failed"] for picture in pictures) == 1
 
 
 def test_what_was_not_edited_or_not_to_be_edited_does_not_count(people, written, tmp_path):
@@ -194,17 +201,17 @@ def test_patients_stay_whole_and_few_of_them_prove_nothing():
 
 def test_a_run_that_was_cut_off_goes_on(people, written, tmp_path, tiny_model):
     """The report is that of a run left alone, and no image is asked about twice."""
-    table, editor = people(2), Editor.from_pretrained(tiny_model, device="cpu")
+    table, editor = people(1), Editor.from_pretrained(tiny_model, device="cpu")
     counting = "calls = 0\nstop = -1\n\ndef predict(images):\n    global calls\n    calls += 1\n"
     counting += (
         "    if calls == stop:\n        raise RuntimeError('out of memory')\n    return [x.mean() for x in images]\n"
     )
-    plan = planned(table, written(counting), ADD, CONTROL, finding="effusion", editor=editor, profile="fast")
+    plan = planned(table, written(counting), ADD, editor=editor, profile="fast")
     module = sys.modules[plan.classifier.answer.__module__]
     audit(plan, tmp_path / "whole")
     alone, module.calls = module.calls - 1, 0  # one question was asked before any image
-    assert alone == 4 + 2 * 4
-    for stop in (2, 6, 99):
+    assert alone == 2 + 2
+    for stop in (2, 3, 99):
         module.stop = module.calls + stop
         if stop < 99:
             with pytest.raises(InputError, match=r"^[^\n]*mine.py:predict failed: RuntimeError: out of memory$"):
@@ -217,7 +224,7 @@ def test_a_run_that_was_cut_off_goes_on(people, written, tmp_path, tiny_model):
 
 
 def test_a_changed_classifier_is_asked_anew(people, written, tmp_path):
-    table = people(2)
+    table = people(1)
     edits = {"folder": tmp_path / "edited"}
     audit(
         planned(table, written("def predict(images):\n    return [x.mean() for x in images]\n"), ADD, **edits), tmp_path
@@ -229,7 +236,7 @@ def test_a_changed_classifier_is_asked_anew(people, written, tmp_path):
 
 
 def test_logits_need_a_threshold(people, written, tmp_path):
-    table = people(2)
+    table = people(1)
     logits = written("def predict(images):\n    return [10 * (x.mean() - 0.5) for x in images]\n")
     edits = {"folder": tmp_path / "edited"}
     with pytest.raises(InputError, match=r"no probability: give --threshold"):
@@ -300,7 +307,7 @@ def test_a_bad_callable_is_refused_before_any_edit(
 
 def test_the_command_line(run, people, written, tmp_path, tiny_model):
     mean = written("def predict(images):\n    return {'pleural effusion': [x.mean() for x in images]}\n")
-    args = ["audit", "--classifier", mean, "--data", people(2), "-i", ADD, "-i", CONTROL, "--model", tiny_model]
+    args = ["audit", "--classifier", mean, "--data", people(1), "-i", ADD, "-i", CONTROL, "--model", tiny_model]
     args += ["--output", "pleural effusion", "--profile", "fast", "--resamples", 50, "-o", tmp_path / "out"]
     code, said, err = run(*args)
     assert (code, err) == (0, "") and "report.html" in said
@@ -310,9 +317,6 @@ def test_the_command_line(run, people, written, tmp_path, tiny_model):
     page = (tmp_path / "out/report.html").read_text()
     assert "source | edited | guidance map" in page and "a control" in page
     assert (tmp_path / f"out/edits/{folder_of(ADD)}/p0/edited.png").is_file()
-    before = (tmp_path / "out/report.html").read_bytes()
-    assert run(*args)[0] == 0 and (tmp_path / "out/report.html").read_bytes() == before
-
     edited = [*args[:7], "--edited", tmp_path / f"out/edits/{folder_of(ADD)}", "-o", tmp_path / "taken"]
     assert run(*edited)[0] == 0
     assert tables_of(tmp_path / "taken")["groups-1"][0]["mean change"]["value"] == pytest.approx(

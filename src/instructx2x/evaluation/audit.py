@@ -29,10 +29,8 @@ from instructx2x.evaluation.auditing.movement import resampled
 from instructx2x.evaluation.cases import Case, with_instruction
 from instructx2x.evaluation.folders import find_edited
 from instructx2x.evaluation.journal import Journal
-from instructx2x.evaluation.judges import load_judge
 from instructx2x.evaluation.judges.plugins import ROUNDING
 from instructx2x.evaluation.methods import make_edits, slug
-from instructx2x.evaluation.panel import Panel
 from instructx2x.evaluation.reporting.tables import Report
 from instructx2x.evaluation.reporting.writing import write_report
 from instructx2x.progress import progress
@@ -95,10 +93,10 @@ def audit(plan: Plan, out: Path, *, command: str = "") -> dict[str, Path]:
     before, failed = ask_before(plan.classifier, outputs, plan.cases, journal)
     left_out |= failed
     threshold = _threshold(plan, before.values())
-    panel, audits = Panel([load_judge("scorer")]), []
+    audits = []
     for question, cases in asked.items():
         edited = given[question] if plan.folder else _edits(plan, question, cases, out, left_out)
-        found, failed = ask_after(plan.classifier, question, threshold, cases, edited, before, panel, journal)
+        found, failed = ask_after(plan.classifier, question, threshold, cases, edited, before, journal)
         left_out |= {f"{question.instruction} {name}": reason for name, reason in failed.items()}
         _threshold(plan, found.movement.after)
         audits.append(found)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from instructx2x.errors import InputError, InstructX2XError
+from instructx2x.evaluation import locality
 from instructx2x.evaluation.auditing.audited import Audited
 from instructx2x.evaluation.auditing.classifier import Classifier, Question
 from instructx2x.evaluation.auditing.movement import Movement
 from instructx2x.evaluation.cases import Case
 from instructx2x.evaluation.folders import read_edited
 from instructx2x.evaluation.journal import Journal
+from instructx2x.evaluation.judges import Judge, load_judge
 from instructx2x.evaluation.panel import Panel
-from instructx2x.evaluation.scoring import score
 from instructx2x.imaging.reading import read
 from instructx2x.progress import progress
 
@@ -42,12 +43,12 @@ def ask_before(
     with progress("asking about the unedited images", len(paths)) as advance:
         for path in paths:
             try:
-                source, digest = read(path), _digest(path)
+                image, digest = read(path).display(), _digest(path)
             except InstructX2XError as error:
                 failed[str(path)] = str(error)
             else:
                 for output in outputs:
-                    found[path, output] = _answer(classifier, output, journal, (digest,), source.display)
+                    found[path, output] = _answer(classifier, output, journal, (digest,), image)
             advance()
     if not found:
         raise InputError(f"no image can be read; the first reason: {next(iter(failed.values()))}")
@@ -61,7 +62,6 @@ def ask_after(
     cases: Sequence[Case],
     edited: Mapping[str, Path],
     before: Before,
-    panel: Panel,
     journal: Journal,
 ) -> tuple[Audited, dict[str, str]]:
     """The answers of the classifier and of the reference to the edited images.
@@ -70,7 +70,6 @@ def ask_after(
         cases: of the question.
         edited: their edited images by name; cases without one are passed over.
         before: from `ask_before`; cases whose image is not there are passed over.
-        panel: the reference.
 
     Returns:
         the answers; and why cases had to be left out, by their name.
@@ -79,38 +78,53 @@ def ask_after(
         InputError: the classifier fails or does not answer as it must.
     """
     cases = [case for case in cases if (case.row.path, question.output) in before and case.name in edited]
-    with progress("scoring, for reference") as advance:
-        records, failed = score(
-            cases, {"edited": edited}, panel, journal, on_image=lambda done, total: advance(to=done, total=total)
-        )
-    kept = tuple(case for case in cases if case.name in records["edited"])
-    answers = []
-    with progress("asking about the edited images", len(kept)) as advance:
-        for case in kept:
-            answers.append(_about_edited(classifier, question.output, journal, case, edited[case.name]))
+    judge = load_judge("scorer")
+    scorer = _reference(judge) if question.finding in judge.findings else None
+    kept, answers, seen, changed, touched = [], [], [], [], []
+    failed: dict[str, str] = {}
+    with progress("asking about the edited images", len(cases)) as advance:
+        for case in cases:
             advance()
-    first = [before[case.row.path, question.output] for case in kept]
-    changes = [records["edited"][case.name]["change"] for case in kept]
-    scorer = None
-    if question.finding in panel.findings:
-        column = panel.outputs.index(question.finding)
-        judged = ([records[name][case.name]["answers"][column] for case in kept] for name in ("source", "edited"))
-        scorer = Movement(*(np.array(scores, np.float64) for scores in judged), question.way, PROBABLE)
+            path = edited[case.name]
+            try:
+                source, files = read(case.row.path), (_digest(case.row.path), _digest(path))
+                first, last = source.display(), read_edited(path, source)
+            except InstructX2XError as error:
+                failed[case.name] = str(error)
+                continue
+            kept.append(case)
+            changed.append(locality.changed_share(last - first))
+            touched.append(bool((last != first).any()))
+            answers.append(
+                (before[case.row.path, question.output], _answer(classifier, question.output, journal, files, last))
+            )
+            if scorer is not None:
+                first = _answer(scorer, question.finding, journal, files[:1], first)
+                seen.append((first, _answer(scorer, question.finding, journal, files, last)))
     return Audited(
         question,
-        kept,
-        Movement(np.array(first, np.float64), np.array(answers, np.float64), question.way, threshold),
-        scorer,
-        panel.auc.get(question.finding),
-        np.array([change["changed"] for change in changes], np.float64),
-        np.array([change["amount"] > 0 for change in changes], bool),
+        tuple(kept),
+        _movement(answers, question.way, threshold),
+        None if scorer is None else _movement(seen, question.way, PROBABLE),
+        judge.auc.get(question.finding),
+        np.array(changed, np.float64),
+        np.array(touched, bool),
         edited,
     ), failed
 
 
-def _about_edited(classifier: Classifier, output: str | None, journal: Journal, case: Case, path: Path) -> float:
-    files = _digest(case.row.path), _digest(path)
-    return _answer(classifier, output, journal, files, lambda: read_edited(path, read(case.row.path)))
+def _movement(answers: Sequence[tuple[float, float]], way: int, threshold: float) -> Movement:
+    pairs = np.array(answers, np.float64).reshape(-1, 2)
+    return Movement(pairs[:, 0], pairs[:, 1], way, threshold)
+
+
+def _reference(judge: Judge) -> Classifier:
+    """A bundled judge asked like the classifier."""
+
+    def answer(images: list[np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(judge.outputs, judge(images).T, strict=True))
+
+    return Classifier(f"bundled {judge.name}", judge.outputs, Panel([judge]).fingerprint, answer)
 
 
 def _answer(
@@ -118,7 +132,7 @@ def _answer(
     output: str | None,
     journal: Journal,
     files: tuple[str, ...],
-    image: Callable[[], np.ndarray],
+    image: np.ndarray,
 ) -> float:
     """What the classifier says of an image; what the journal holds is not asked again.
 
@@ -128,7 +142,7 @@ def _answer(
     asked = "classifier", classifier.name, classifier.source, output, files
     key = hashlib.sha256(repr(asked).encode()).hexdigest()[:32]
     if key not in journal:
-        journal.add(key, {"answer": classifier(image(), output)})
+        journal.add(key, {"answer": classifier(image, output)})
     return journal[key]["answer"]
 
 

@@ -30,7 +30,7 @@ def said(classifier: Classifier, audits: Sequence[Audited], threshold: float) ->
     for found in audits:
         text, movement = found.question.instruction, found.movement.of(found.asked)
         if not found.question.way:
-            moved = f"a control: its answer about {found.question.finding} should stay; it changed its yes or no in "
+            moved = f"A control: its answer about {found.question.finding} should stay; it changed its yes or no in "
             sentences.append(f"{text} {moved}{_said(movement.crossed)}.")
         else:
             sentences.append(
@@ -142,8 +142,8 @@ def differences(number: int, found: Audited, resampled: Resampled) -> Table:
     header = ("difference", "patients", "mean change", "p mean change", "share moved as asked", "p moved as asked")
     note = (
         "Bootstrap by patient, all groups over the same resamples of all patients; p is two-sided, not corrected for "
-        f"the number of comparisons, and not given when either group has fewer than {MIN_PATIENTS} patients. A group "
-        "in which the edits themselves turn out weaker differs too: compare the scorer's column by group."
+        f"the number of comparisons, and not given when either group has fewer than {MIN_PATIENTS} patients. A share "
+        "of none or all has no spread to resample, so its interval is too narrow. A group in which the edits themselves turn out weaker differs too: compare the scorer's column by group."
     )
     title = f"Differences between groups: {found.question.instruction}"
     return Table(f"differences-{number}", title, header, tuple(rows), note)
@@ -160,7 +160,7 @@ def missed(number: int, found: Audited) -> Table:
         (
             cases[place].row.image,
             cases[place].sex or UNKNOWN,
-            UNKNOWN if math.isnan(cases[place].age) else cases[place].age,
+            _years(cases[place].age),
             labels["view"][place].item(),
             float(movement.before[place]),
             float(movement.after[place]),
@@ -184,6 +184,10 @@ def worst(movement: Movement) -> list[int]:
     """Rows that are `missed`, the smallest movement in the direction asked first."""
     order = np.argsort(movement.way * movement.change, kind="stable")
     return [int(row) for row in order if movement.missed[row]]
+
+
+def _years(age: float) -> Value:
+    return UNKNOWN if math.isnan(age) else int(age) if age.is_integer() else age
 
 
 def _name(group: tuple[str, str]) -> str:
