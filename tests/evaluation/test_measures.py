@@ -212,6 +212,18 @@ def test_distances_agree_with_a_calculation_of_its_own(many):
     assert found["images"] == 60 and measures.distances(many, target, target)["KL"] == 0
 
 
+def test_the_mean_may_be_over_some_findings(many):
+    few = Scored(many.cases, Panel(many.panel.judges, ["edema", "mass"]), many.source, many.methods)
+    every, method = np.arange(60), by_name(many, "ours")
+    (mean, areas), (all_mean, all_areas) = (measures.pathology(scored, method, every) for scored in (few, many))
+    np.testing.assert_array_equal(areas, all_areas)
+    assert mean == pytest.approx(areas[1:].mean()) != all_mean
+    target = by_name(many, TARGET)
+    p, q = (m.answers[:, 1:3].clip(1e-6, 1 - 1e-6) for m in (target, method))
+    divergence = (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).mean()
+    assert measures.distances(few, method, target)["KL"] == pytest.approx(divergence)
+
+
 def test_intervals_hold_patients_together_and_methods_to_the_same_resamples(many):
     found, samples = measures.measured(many, count=100)
     for name in ("ours", "theirs"):
@@ -275,5 +287,7 @@ def test_judges_do_not_contradict_each_other():
         Panel([Judge("one", ("edema",)), Judge("two", ("mass", "edema"))])
     with pytest.raises(InputError, match="no judge answers about findings"):
         Panel([Judge("one", ("age",))])
+    with pytest.raises(InputError, match="choose from pleural effusion, edema, mass"):
+        Panel([Judge("eyes", FINDINGS)], ["pneumonia"])
     assert panel().roles() == {"eyes": ", ".join(FINDINGS), "people": "female, age"}
     assert panel().fingerprint != panel(others=("age", "female")).fingerprint

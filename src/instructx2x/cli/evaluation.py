@@ -77,6 +77,15 @@ def evaluate(
     split: Split = "test",
     images: Images = None,
     judge: Judges = None,
+    findings: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Average pathology and KL over these, with commas between, or over the paper's five: paper.  "
+            "[default: all that are judged]",
+            show_default=False,
+        ),
+    ] = None,
     methods: Annotated[
         str, typer.Option(metavar="LIST", help="What to do with a model: default, official, plain, or some of them.")
     ] = "default,official,plain",
@@ -129,7 +138,7 @@ def evaluate(
         from instructx2x.evaluation.judges.plugins import find_judge
         from instructx2x.evaluation.panel import Panel
 
-        panel = Panel([find_judge(name) for name in judge or ("scorer", "demographics")])
+        panel = Panel([find_judge(name) for name in judge or ("scorer", "demographics")], _averaged(findings))
         editors = {
             name: Editor.from_pretrained(name, device=device, dtype=dtype) for name in dict.fromkeys(model or ())
         }
@@ -149,6 +158,14 @@ def _folders(given: list[str]) -> dict[str, Path]:
             raise InputError(f"two folders are called {name}: name them as NAME=FOLDER")
         folders[name] = path
     return folders
+
+
+def _averaged(text: str | None) -> tuple[str, ...] | None:
+    from instructx2x.evaluation.panel import PAPER_FIVE
+
+    if text is None:
+        return None
+    return PAPER_FIVE if text == "paper" else tuple(part.strip().lower() for part in text.split(",") if part.strip())
 
 
 def _methods(text: str) -> tuple[str, ...]:

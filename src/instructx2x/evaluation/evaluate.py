@@ -180,7 +180,7 @@ def _said(plan: Plan, scored: Scored) -> tuple[str, ...]:
 def _facts(
     plan: Plan, panel: Panel, scored: Scored, left_out: Mapping[str, str], command: str
 ) -> dict[str, str | dict[str, str]]:
-    judges = {name: f"scores {role}" for name, role in panel.roles().items()}
+    judges = {name: f"scores {role}" for name, role in panel.roles().items()} | {"fingerprint": panel.fingerprint}
     if plan.editors:
         judges["verifier"] = "writes its word on each edit into report.json; chose none of these edits, scores nothing"
     models = {

@@ -61,9 +61,9 @@ def measure(scored: Scored, method: Method, rows: np.ndarray) -> np.ndarray:
 
 
 def pathology(scored: Scored, method: Method, rows: np.ndarray) -> tuple[float, np.ndarray]:
-    """Mean AUROC of the findings, and that of each: (findings,), NaN where the labels of a finding are all alike."""
+    """Mean AUROC of the averaged findings, and that of each finding: (findings,), NaN where all labels are alike."""
     areas = scores.pathology_auroc(scored.wanted[rows], method.answers[np.ix_(rows, scored.findings)])
-    return _mean(areas), areas
+    return _mean(areas[scored.averaged]), areas
 
 
 def directions(scored: Scored, method: Method, *, held: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +144,8 @@ def distances(scored: Scored, method: Method, target: Method) -> dict[str, float
     found["images"] = int(rows.sum())
     if rows.sum() < MIN_IMAGES:
         return found
-    one, other = (m.answers[rows][:, scored.findings] for m in (target, method))
+    columns = [scored.findings[place] for place in scored.averaged]
+    one, other = (m.answers[np.ix_(rows, columns)] for m in (target, method))
     found["KL"] = distributions.prediction_divergence(one, other)
     if method.features.shape[1]:
         found["Frechet"] = distributions.frechet_distance(target.features[rows], method.features[rows])

@@ -12,6 +12,9 @@ from instructx2x.errors import InputError
 from instructx2x.evaluation.judges.plugins import RACES, AnyJudge
 from instructx2x.instructions import FINDINGS
 
+# The five most prevalent findings of MIMIC-CXR, over which the paper averages.
+PAPER_FIVE = ("atelectasis", "cardiomegaly", "edema", "pleural effusion", "pneumothorax")
+
 
 class Panel:
     """Judges with disjoint outputs.
@@ -19,12 +22,13 @@ class Panel:
     Attributes:
         judges: one for findings at most, and whatever others.
         outputs: of all of them, in order.
+        averaged: the findings that pathology and KL are averaged over; all that are judged by default.
 
     Raises:
-        InputError: two judges answer the same, or none answers about findings.
+        InputError: two judges answer the same, or none answers about findings, or not about all to be averaged.
     """
 
-    def __init__(self, judges: Sequence[AnyJudge]) -> None:
+    def __init__(self, judges: Sequence[AnyJudge], averaged: Sequence[str] | None = None) -> None:
         self.judges = tuple(judges)
         self.outputs = tuple(output for judge in judges for output in judge.outputs)
         for output in self.outputs:
@@ -33,6 +37,10 @@ class Panel:
                 raise InputError(f"{both[0]} and {both[1]} both answer about {output}: leave one of the judges out")
         if not self.findings:
             raise InputError("no judge answers about findings: add --judge scorer, or another one that does")
+        self.averaged = self.findings if averaged is None else tuple(averaged)
+        unknown = [finding for finding in self.averaged if finding not in self.findings]
+        if unknown or not self.averaged:
+            raise InputError(f"no judge answers about {unknown or 'nothing'}: choose from {', '.join(self.findings)}")
 
     @cached_property
     def findings(self) -> tuple[str, ...]:

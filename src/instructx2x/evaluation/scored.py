@@ -88,6 +88,11 @@ class Scored:
         return [self.panel.outputs.index(finding) for finding in self.panel.findings]
 
     @cached_property
+    def averaged(self) -> list[int]:
+        """Places among the findings of those that are averaged over."""
+        return [self.panel.findings.index(finding) for finding in self.panel.averaged]
+
+    @cached_property
     def held(self) -> set[str]:
         """Findings that the judge tells well; all, when it does not say how well it tells any."""
         auc = self.panel.auc

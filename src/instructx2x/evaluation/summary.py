@@ -52,7 +52,8 @@ def main(scored: Scored, measured: Measured) -> Table:
         "which a judge of race is missing"
     )
     note = (
-        f"{name} is {stated}. Pathology: mean AUROC over the findings against what the edited image should show. "
+        f"{name} is {stated}. Pathology: mean AUROC over {_averaged(scored)} against what "
+        "the edited image should show. "
         f"{trait.capitalize()} and age: agreement of the judge's answers to edited and unedited image. Direction: "
         f"share of edited findings whose score moves as asked, of those that the judge tells well ({_held(scored)}). "
         "In anatomy, on side: share of the absolute change where the finding can be in this patient, and on the side "
@@ -70,6 +71,11 @@ def _blank(method: Method, key: str, value: Interval) -> Value:
     if method.name == COPY and key in ("sex", "race", "age"):
         return value.value
     return value
+
+
+def _averaged(scored: Scored) -> str:
+    chosen = scored.panel.averaged
+    return "all findings with labels" if chosen == scored.panel.findings else ", ".join(chosen)
 
 
 def _held(scored: Scored) -> str:
