@@ -85,6 +85,8 @@ def test_the_manifest_has_a_line_a_row_in_order(editor, table, tmp_path):
     assert [entry["seed"] for entry in entries] == [1, 2, 3, 0]
     with np.load(tmp_path / "out/a/maps.npz") as maps:
         assert entries[0]["mask_fraction"] == maps["mask"].mean()
+    report = json.loads((tmp_path / "out/a/report.json").read_text())
+    assert entries[0]["verification"] == report["verification"] and report["verification"]["judge"] == "verifier"
     assert told == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
     seconds = lines_of(tmp_path / "out/seconds.jsonl")
     assert [line["folder"] for line in seconds] == ["a", "b", "a-2", "c"]

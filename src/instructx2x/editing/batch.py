@@ -197,6 +197,7 @@ def _done(row: Row, report: dict[str, Any]) -> Entry:
         "given_to_model": report["instruction"]["given_to_model"],
         "mask_fraction": report["mask"]["fraction"],
         "pixels_changed": report["pixels_changed"],
+        "verification": report["verification"],
         "warnings": report["warnings"],
     }
 
