@@ -39,7 +39,9 @@ def prediction_divergence(target: np.ndarray, edited: np.ndarray) -> float:
 
 
 def frechet_distance(real: np.ndarray, edited: np.ndarray) -> float:
-    """Frechet distance of two sets of features, taken for normal: |mu1 - mu2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)).
+    """Frechet distance of two sets of features, taken for normal.
+
+    The squared distance of the means, plus tr(S1 + S2 - 2 (S1 S2)^(1/2)) of the covariances S1 and S2.
 
     It is FID only with Inception's features (Heusel et al. 2017): name the trunk wherever the number stands, and N,
     on which it depends.

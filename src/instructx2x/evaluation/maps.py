@@ -138,7 +138,7 @@ def map_correlation(one: np.ndarray, other: np.ndarray, where: np.ndarray | None
 
 
 def overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """Dice's overlap of two masks, 2 |A and B| / (|A| + |B|): in [0, 1]; 1 when both are empty.
+    """Dice's overlap of two masks, twice the common pixels over the sum of both: in [0, 1]; 1 when both are empty.
 
     Args:
         one, other: (H, W) bool.
