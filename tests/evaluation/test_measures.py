@@ -107,6 +107,7 @@ def test_cmig_s_and_its_parts_agree_with_a_calculation_of_its_own(many):
         female = many.source[:, 3] >= 0.5
         sex, age = auc(female, method.answers[:, 3]), stats.pearsonr(many.source[:, 4], method.answers[:, 4])[0]
         assert found["pathology"] == pytest.approx(np.mean(areas), abs=1e-9)
+        assert found["pathology, judged"] == pytest.approx(np.mean(areas[:2]), abs=1e-9)
         assert found["sex"] == pytest.approx(sex, abs=1e-9) and found["age"] == pytest.approx(age, abs=1e-9)
         assert found["sex accuracy"] == pytest.approx(np.mean(female == (method.answers[:, 3] >= 0.5)))
         expected = np.sqrt(np.mean(areas) * np.sqrt(sex * max(age, 0)))
@@ -266,7 +267,7 @@ def test_every_table_can_be_made_of_little():
         found, samples = measures.measured(scored, count=5)
         tables = [
             summary.main(scored, found),
-            summary.by_finding(scored),
+            summary.by_finding(scored, found),
             *(summary.directions(scored, most=most) for most in (True, False)),
             summary.differences(scored, samples, scored.methods[-1].name),
             summary.distances(scored),

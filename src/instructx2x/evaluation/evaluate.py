@@ -112,7 +112,7 @@ def evaluate(plan: Plan, panel: Panel, out: Path, *, command: str = "") -> dict[
         found, samples = measures.measured(scored, count=plan.resamples, on_resample=advance)
     tables = [
         summary.main(scored, found),
-        summary.by_finding(scored),
+        summary.by_finding(scored, found),
         summary.directions(scored, most=False),
         summary.directions(scored, most=True),
         summary.distances(scored),

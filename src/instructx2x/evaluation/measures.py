@@ -18,7 +18,7 @@ from instructx2x.instructions import LEVELS, Operation
 MIN_IMAGES = 10
 
 MEASURES = (
-    *("pathology", "race", "race accuracy", "sex", "sex accuracy", "age", "CMIG", "CMIG-S"),
+    *("pathology", "pathology, judged", "race", "race accuracy", "sex", "sex accuracy", "age", "CMIG", "CMIG-S"),
     *("direction", "direction, most", "in anatomy", "on side", "in boxes", "change"),
 )
 
@@ -33,7 +33,8 @@ def measure(scored: Scored, method: Method, rows: np.ndarray) -> np.ndarray:
     if not len(rows):
         return np.full(len(MEASURES), np.nan)
     found = dict.fromkeys(MEASURES, math.nan)
-    found["pathology"] = pathology(scored, method, rows)[0]
+    found["pathology"], areas = pathology(scored, method, rows)
+    found["pathology, judged"] = _mean(areas[scored.told_well])
     outputs = scored.panel.outputs
     before, after = scored.source[rows], method.answers[rows]
     if scored.panel.races:
@@ -78,7 +79,7 @@ def directions(scored: Scored, method: Method, *, held: bool = True) -> tuple[np
     moved, ways = scored.moved(method), scored.ways
     asked = (ways != 0) & method.present[:, None]
     if held:
-        asked &= np.array([finding in scored.held for finding in scored.panel.findings])
+        asked &= scored.told_well
     right = ways * moved
     # Further in the asked direction than any other finding moved in that direction.
     along = ways[:, :, None] * moved[:, None, :]

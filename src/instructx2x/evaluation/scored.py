@@ -99,6 +99,11 @@ class Scored:
         return {f for f in self.panel.findings if not auc or auc.get(f, 0) >= GOOD_AUC}
 
     @cached_property
+    def told_well(self) -> np.ndarray:
+        """(findings,) bool: those of `held`."""
+        return np.array([finding in self.held for finding in self.panel.findings])
+
+    @cached_property
     def wanted(self) -> np.ndarray:
         """(N, findings) what the edited images should show."""
         return np.array([case.wanted(self.panel.findings) for case in self.cases])

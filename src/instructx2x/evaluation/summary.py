@@ -85,7 +85,7 @@ def _held(scored: Scored) -> str:
     return f"AUC of {GOOD_AUC} or more within a view: {', '.join(known) or 'none'}"
 
 
-def by_finding(scored: Scored) -> Table:
+def by_finding(scored: Scored, measured: Measured) -> Table:
     """Pathology AUROC of each finding, with the judge's own AUC on real patients beside it."""
     every = np.arange(len(scored.cases))
     areas = {}
@@ -98,8 +98,13 @@ def by_finding(scored: Scored) -> Table:
         if min(counts):
             values = [float(areas[method.name][column]) for method in scored.methods]
             rows.append((finding, *counts, scored.panel.auc.get(finding), *values))
+    for name, key in (("mean of those averaged", "pathology"), ("mean of those told well", "pathology, judged")):
+        rows.append((name, None, None, None, *(measured[method.name][key] for method in scored.methods)))
     header = ("finding", "with", "without", "judge's own AUC", *(method.name for method in scored.methods))
-    note = "With and without: how many edited images should show the finding, and should not."
+    note = (
+        "With and without: how many edited images should show the finding, and should not. Averaged: "
+        f"{_averaged(scored)}. Told well: {_held(scored)}."
+    )
     return Table("pathology", "Pathology AUROC by finding", header, tuple(rows), note, 2)
 
 
