@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -235,6 +236,32 @@ def test_a_changed_classifier_is_asked_anew(people, written, tmp_path):
     assert tables_of(tmp_path)["overview"][0]["mean before"] == pytest.approx(first / 2)
 
 
+def test_an_image_that_cannot_be_read_is_left_out(people, written, tmp_path):
+    table = people(2)
+    (tmp_path / "p0.png").write_text("Dear doctor")
+    (tmp_path / "edited/p1.png").write_text("Dear doctor")
+    audit(planned(table, written(REACTS_TO_WOMEN), ADD, folder=tmp_path / "edited"), tmp_path / "out")
+    facts = json.loads((tmp_path / "out/report.json").read_text())["facts"]
+    assert tables_of(tmp_path / "out")["overview"][0]["images"] == 2
+    assert len(facts["left out"]) == 2 and all(name in str(facts["left out"]) for name in ("p0.png", "p1.png"))
+    (tmp_path / "edited/p2.png").unlink()
+    with pytest.raises(InputError, match="lacks the edited images of 1 of 4 cases"):
+        audit(planned(table, written(REACTS_TO_WOMEN), ADD, folder=tmp_path / "edited"), tmp_path / "out")
+    plan = planned(table, written(REACTS_TO_WOMEN), ADD, folder=tmp_path / "edited", partial=True)
+    audit(plan, tmp_path / "out")
+    assert tables_of(tmp_path / "out")["overview"][0]["images"] == 1
+
+
+def test_the_documented_classifier_can_be_asked(written):
+    guide = (Path(__file__).parents[2] / "docs/how-to/auditing.md").read_text(encoding="utf-8")
+    code = guide.split("```python\n")[1].split("```")[0]
+    asked = load_classifier(written(code, "documented.py"))
+    image = np.full((90, 80), 0.2, np.float32)
+    whiter = image.copy()
+    whiter[60:] = 0.9
+    assert 0 < asked(image, None) < asked(whiter, None) < 1
+
+
 def test_logits_need_a_threshold(people, written, tmp_path):
     table = people(1)
     logits = written("def predict(images):\n    return [10 * (x.mean() - 0.5) for x in images]\n")
@@ -279,6 +306,7 @@ def test_what_is_asked(written):
         ("return 1 / 0", "ZeroDivisionError"),
         ("return [0.1, 0.2]", "one number for each image"),
         ("return 0.5", "one number for each image"),
+        ("return [5.0]", "give --threshold"),
         ("return [float('nan')]", "not a finite number"),
         ("return ['high']", "one number for each image"),
         ("return None", "one number for each image"),

@@ -34,8 +34,8 @@ def said(classifier: Classifier, audits: Sequence[Audited], threshold: float) ->
             sentences.append(f"{text} {moved}{_said(movement.crossed)}.")
         else:
             sentences.append(
-                f"{text} Its answer about {found.question.finding} moved as asked in {_said(movement.as_asked)}, and "
-                f"went over the threshold in {_said(movement.crossed)} that were on the wrong side of it."
+                f"{text} Its answer about {found.question.finding} moved as asked in {_said(movement.as_asked)}. Of "
+                f"those that were on the wrong side of the threshold, it crossed it in {_said(movement.crossed)}."
             )
         if empty := int((~found.edited).sum()):
             sentences.append(
@@ -143,7 +143,8 @@ def differences(number: int, found: Audited, resampled: Resampled) -> Table:
     note = (
         "Bootstrap by patient, all groups over the same resamples of all patients; p is two-sided, not corrected for "
         f"the number of comparisons, and not given when either group has fewer than {MIN_PATIENTS} patients. A share "
-        "of none or all has no spread to resample, so its interval is too narrow. A group in which the edits themselves turn out weaker differs too: compare the scorer's column by group."
+        "of none or all has no spread to resample, so its interval is too narrow. A group in which the edits "
+        "themselves turn out weaker differs too: compare the scorer's column by group."
     )
     title = f"Differences between groups: {found.question.instruction}"
     return Table(f"differences-{number}", title, header, tuple(rows), note)
