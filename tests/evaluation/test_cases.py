@@ -84,7 +84,7 @@ def test_labels_with_a_target_are_the_targets(table):
         ("a.png,Add gloom,,,,,,,,,", ("row 2", "gloom")),
         ("a.png,Add edema,x,,,,,,,,", ("row 2", "seed")),
         ("a.png,Add edema,,,,other,,,,,", ("row 2", "sex")),
-        ("a.png,Add edema,,,,,old,,,,", ("row 2", "age")),
+        *((f"a.png,Add edema,,,,,{age},,,,", ("row 2", "age")) for age in ("old", "-1", "inf", "nan")),
         ("a.png,Add edema,,,,,,gloom,,,", ("row 2", "gloom")),
         ("a.png,Add edema,,,,,,edema and mass,,,", ("row 2", "|")),
         ('a.png,Add edema,,,,,,,,,"1,2,3"', ("row 2", "x,y,width,height")),
@@ -105,6 +105,13 @@ def test_a_folder_for_the_images(table, tmp_path):
     with pytest.raises(InputError, match="not there"):
         read_cases(moved)
     assert read_cases(moved, images=tmp_path)[0].row.path == tmp_path / "a.png"
+
+
+def test_rows_without_an_instruction(table):
+    path = table("a.png,p1", "b.png,p2", header="image,patient\n")
+    with pytest.raises(InputError, match="instruction"):
+        read_cases(path)
+    assert [c.row.instruction for c in read_cases(path, instruction="Add edema")] == ["Add edema"] * 2
 
 
 def test_one_instruction_for_all(table):

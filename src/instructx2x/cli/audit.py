@@ -108,7 +108,7 @@ def audit(
 
     for text in instruction:
         parse(text)
-    cases = read_cases(data, split=split, images=images)
+    cases = read_cases(data, split=split, images=images, instruction=instruction[0])
     with stderr().status("Loading the classifier and the model"):
         from instructx2x.editing import Editor
         from instructx2x.evaluation.audit import Plan

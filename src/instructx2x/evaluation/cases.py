@@ -15,6 +15,7 @@ from instructx2x.editing.rows import Row, named, read_cells, seed_in
 from instructx2x.errors import InputError, InstructionError
 from instructx2x.instructions import Edit, Operation, parse, render
 
+OLDEST = 130
 NOTHING = ("no finding", "none", "normal")
 
 # x, y, width, height in pixels of the image, as `x2x edit --region` takes them.
@@ -98,7 +99,9 @@ def _after(edit: Edit) -> float:
     return 0.0 if edit.side is None and edit.zone is None else np.nan
 
 
-def read_cases(data: Path, *, split: str = "test", images: Path | None = None) -> list[Case]:
+def read_cases(
+    data: Path, *, split: str = "test", images: Path | None = None, instruction: str | None = None
+) -> list[Case]:
     """The cases in a built dataset or in a CSV file.
 
     Args:
@@ -107,6 +110,7 @@ def read_cases(data: Path, *, split: str = "test", images: Path | None = None) -
             `target_findings`, `boxes` (see docs/how-to/evaluating.md).
         split: of the dataset: "train", "validate" or "test".
         images: folder that a CSV file's image paths are relative to; its own by default.
+        instruction: of a CSV file's rows that name none.
 
     Raises:
         InputError: the data cannot be read, a cell cannot be used, an image is not there, or there are no cases.
@@ -116,7 +120,7 @@ def read_cases(data: Path, *, split: str = "test", images: Path | None = None) -
             raise InputError(f"{data} is a dataset with its own images: leave --images out")
         cases = _dataset_cases(data, split)
     else:
-        cases = _table_cases(data, images or data.parent)
+        cases = _table_cases(data, images or data.parent, instruction)
     if not cases:
         raise InputError(f"{data} has no case in its split {split}: choose another split")
     files = [path for case in cases for path in (case.row.path, case.target) if path is not None]
@@ -167,9 +171,12 @@ def _known(findings: list[str] | None) -> frozenset[str] | None:
     return None if findings is None else frozenset(findings)
 
 
-def _table_cases(table: Path, images: Path) -> list[Case]:
-    cells = read_cells(table, ("image", "instruction"))
-    rows = named((cell["image"], images / cell["image"], cell["instruction"], _seed(cell)) for cell in cells)
+def _table_cases(table: Path, images: Path, instruction: str | None) -> list[Case]:
+    cells = read_cells(table, ("image", "instruction") if instruction is None else ("image",))
+    rows = named(
+        (cell["image"], images / cell["image"], cell.get("instruction") or instruction or "", _seed(cell))
+        for cell in cells
+    )
     cases = []
     for line, (row, cell) in enumerate(zip(rows, cells, strict=True), start=2):
         try:
@@ -191,8 +198,10 @@ def _case(row: Row, cell: dict[str, str], images: Path) -> Case:
         raise InputError(f"sex must be F, M or empty, not {sex!r:.20}")
     try:
         years = float(age) if age else float("nan")
-    except ValueError as error:
-        raise InputError(f"age must be a number of years, not {age!r:.20}") from error
+    except ValueError:
+        years = -1.0
+    if age and not 0 <= years <= OLDEST:
+        raise InputError(f"age must be a number of years from 0 to {OLDEST}, not {age!r:.20}")
     target = cell.get("target", "")
     return Case(
         row,

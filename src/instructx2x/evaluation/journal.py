@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from instructx2x.errors import OutputError
+from instructx2x.errors import InputError, OutputError
 
 BEGINNING = b'{"key": "settings"'
 
@@ -65,3 +67,23 @@ class Journal:
             raise OutputError(f"{self.path} cannot be written to ({error.strerror}); free some space") from error
         self.records[key] = json.loads(line)
         del self.records[key]["key"]
+
+    def once(self, asked: tuple[Any, ...], compute: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
+        """The record of a question, computed if it is not there: `asked` has all that decides about the answer."""
+        key = hashlib.sha256(repr(asked).encode()).hexdigest()[:32]
+        if key not in self:
+            self.add(key, compute(*given))
+        return self[key]
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's content, so that a record belongs to that and not to a name.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error

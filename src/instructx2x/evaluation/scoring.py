@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +13,11 @@ import numpy as np
 
 from instructx2x.anatomy.lungs import Lungs, segment_lungs
 from instructx2x.anatomy.pseudo_mask import pseudo_mask
-from instructx2x.errors import AnatomyError, InputError, InstructX2XError
+from instructx2x.errors import AnatomyError, InstructX2XError
 from instructx2x.evaluation import locality, maps
 from instructx2x.evaluation.cases import Case
 from instructx2x.evaluation.folders import read_edited, read_maps
-from instructx2x.evaluation.journal import Journal
+from instructx2x.evaluation.journal import Journal, digest
 from instructx2x.evaluation.panel import Panel
 from instructx2x.imaging.radiograph import Radiograph
 from instructx2x.imaging.reading import read
@@ -92,21 +91,21 @@ def score(
     for case in sorted(cases, key=lambda case: (str(case.row.path), case.row.number)):
         try:
             if opened is None or opened[0] != case.row.path:
-                opened = (case.row.path, Source(read(case.row.path)), _digest(case.row.path))
-            _, source, digest = opened
+                opened = (case.row.path, Source(read(case.row.path)), digest(case.row.path))
+            _, source, own = opened
             asked = "image", panel.fingerprint
-            found = {"source": _once(journal, (*asked, digest), _judged, panel, source.display)}
+            found = {"source": journal.once((*asked, own), _judged, panel, source.display)}
             done += 1
             if case.target is not None:
-                found["target"] = _once(journal, (*asked, _digest(case.target)), _target, panel, case.target)
+                found["target"] = journal.once((*asked, digest(case.target)), _target, panel, case.target)
                 done += 1
             on_image(done, total)
             for name, images in methods.items():
                 if case.name in images:
                     path = images[case.name]
-                    files = digest, _digest(path), _maps_digest(path)
+                    files = own, digest(path), _maps_digest(path)
                     asked = ("edited", panel.fingerprint, *files, case.row.instruction, case.boxes)
-                    found[name] = _once(journal, asked, _edited, panel, case, source, path)
+                    found[name] = journal.once(asked, _edited, panel, case, source, path)
                     done += 1
                     on_image(done, total)
         except InstructX2XError as error:
@@ -117,24 +116,9 @@ def score(
     return records, failed
 
 
-def _once(journal: Journal, asked: tuple, compute: Callable[..., Record], *given: Any) -> Record:
-    key = hashlib.sha256(repr(asked).encode()).hexdigest()[:32]
-    if key not in journal:
-        journal.add(key, compute(*given))
-    return journal[key]
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
 def _maps_digest(path: Path) -> str:
     beside = path.parent / "maps.npz" if path.stem == "edited" else path.with_suffix(".npz")
-    return _digest(beside) if beside.is_file() else ""
+    return digest(beside) if beside.is_file() else ""
 
 
 def _judged(panel: Panel, display: np.ndarray) -> Record:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from instructx2x.evaluation.auditing.classifier import Classifier, Question
 from instructx2x.evaluation.auditing.movement import Movement
 from instructx2x.evaluation.cases import Case
 from instructx2x.evaluation.folders import read_edited
-from instructx2x.evaluation.journal import Journal
+from instructx2x.evaluation.journal import Journal, digest
 from instructx2x.evaluation.judges import Judge, load_judge
 from instructx2x.evaluation.panel import Panel
 from instructx2x.imaging.reading import read
@@ -43,12 +42,12 @@ def ask_before(
     with progress("asking about the unedited images", len(paths)) as advance:
         for path in paths:
             try:
-                image, digest = read(path).display(), _digest(path)
+                image, own = read(path).display(), digest(path)
             except InstructX2XError as error:
                 failed[str(path)] = str(error)
             else:
                 for output in outputs:
-                    found[path, output] = _answer(classifier, output, journal, (digest,), image)
+                    found[path, output] = _answer(classifier, output, journal, (own,), image)
             advance()
     if not found:
         raise InputError(f"no image can be read; the first reason: {next(iter(failed.values()))}")
@@ -87,7 +86,7 @@ def ask_after(
             advance()
             path = edited[case.name]
             try:
-                source, files = read(case.row.path), (_digest(case.row.path), _digest(path))
+                source, files = read(case.row.path), (digest(case.row.path), digest(path))
                 first, last = source.display(), read_edited(path, source)
             except InstructX2XError as error:
                 failed[case.name] = str(error)
@@ -140,15 +139,4 @@ def _answer(
         files: SHA-256 of the files that the image comes from.
     """
     asked = "classifier", classifier.name, classifier.source, output, files
-    key = hashlib.sha256(repr(asked).encode()).hexdigest()[:32]
-    if key not in journal:
-        journal.add(key, {"answer": classifier(image, output)})
-    return journal[key]["answer"]
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    return journal.once(asked, lambda: {"answer": classifier(image, output)})["answer"]
