@@ -81,13 +81,16 @@ def test_labels_with_a_target_are_the_targets(table):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("a.png,Add gloom,,,,,,,,,", ("row 2", "gloom")),
-        ("a.png,Add edema,x,,,,,,,,", ("row 2", "seed")),
-        ("a.png,Add edema,,,,other,,,,,", ("row 2", "sex")),
-        *((f"a.png,Add edema,,,,,{age},,,,", ("row 2", "age")) for age in ("old", "-1", "inf", "nan")),
-        ("a.png,Add edema,,,,,,gloom,,,", ("row 2", "gloom")),
-        ("a.png,Add edema,,,,,,edema and mass,,,", ("row 2", "|")),
-        ('a.png,Add edema,,,,,,,,,"1,2,3"', ("row 2", "x,y,width,height")),
+        ("a.png,Add gloom,,,,,,,,,", ("case 1 (a.png)", "gloom")),
+        ("a.png,Add edema,x,,,,,,,,", ("case 1 (a.png)", "seed")),
+        ("a.png,Add edema,,,,other,,,,,", ("case 1 (a.png)", "sex")),
+        *((f"a.png,Add edema,,,,,{age},,,,", ("case 1 (a.png)", "age")) for age in ("old", "-1", "inf", "nan")),
+        ("a.png,Add edema,,,,,,gloom,,,", ("case 1 (a.png)", "gloom")),
+        ("a.png,Add edema,,,,,,edema and mass,,,", ("case 1 (a.png)", "|")),
+        ('a.png,Add edema,,,,,,,,,"1,2,3"', ("case 1 (a.png)", "x,y,width,height")),
+        ("a.png,Add edema,,,,,,,,mass,", ("case 1 (a.png)", "column target")),
+        ("a.png,Add edema, remove mass,,,,,,,,,", ("case 1 (a.png)", "seed")),
+        (f"{'x' * 300}.png,Add edema,,,,,,,,,", ("1 of 1", "xxx")),
         ("c.png,Add edema,,,,,,,,,", ("1 of 1", "c.png")),
         ("a.png,Add edema,,,,,,,c.png,,", ("1 of 2", "c.png")),
     ],
@@ -96,6 +99,13 @@ def test_what_is_refused(table, line, words):
     with pytest.raises(InputError) as refused:
         read_cases(table(line))
     assert all(word in str(refused.value) for word in words) and "\n" not in str(refused.value)
+
+
+def test_cells_that_fell_out_of_their_columns(table):
+    with pytest.raises(InputError, match="row 1, has more cells than columns"):
+        read_cases(table("a.png,Add edema, remove mass", header="image,instruction\n"))
+    with pytest.raises(InputError, match="two columns of one name"):
+        read_cases(table("a.png,Add edema,p1,p2", header="image,instruction,patient,patient\n"))
 
 
 def test_a_folder_for_the_images(table, tmp_path):

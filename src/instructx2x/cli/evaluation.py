@@ -47,7 +47,7 @@ Judges = Annotated[
 def evaluate(
     data: Data,
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--out",
             "-o",
@@ -55,7 +55,7 @@ def evaluate(
             help="Folder for edits, scores and the report; the same command goes on there after a kill.",
             show_default=False,
         ),
-    ],
+    ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -128,6 +128,8 @@ def evaluate(
         for case in cases:
             print("\t".join(map(one_line, (case.name, case.row.image, case.row.instruction))))
         return
+    if out is None:
+        raise InputError("name a folder for the results: -o OUT")
     if not model and not folders:
         raise InputError("name what to evaluate: --model to edit with, or --edited with a folder of images")
     chosen = _methods(methods)
@@ -151,7 +153,7 @@ def evaluate(
 def _folders(given: list[str]) -> dict[str, Path]:
     folders: dict[str, Path] = {}
     for entry in given:
-        name, equals, folder = entry.partition("=")
+        name, equals, folder = ("", "", entry) if Path(entry).is_dir() else entry.partition("=")
         path = Path(folder if equals else entry)
         name = name if equals else path.resolve().name
         if name in folders:

@@ -80,8 +80,13 @@ def read_cells(table: Path, wanted: Sequence[str]) -> list[dict[str, str]]:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{table} cannot be read as a CSV file in UTF-8: {reason}") from error
     names = [name.strip().lower() for name in lines[0]] if lines else []
-    if not set(wanted) <= set(names) or any(names.count(name) > 1 for name in ("image", "instruction", "seed")):
+    if not set(wanted) <= set(names):
         raise InputError(f"{table} needs one column image and one column instruction in its first line, not: {names}")
+    if len(set(filled := [name for name in names if name])) < len(filled):
+        raise InputError(f"{table} has two columns of one name in its first line: {names}")
+    longer = next((number for number, line in enumerate(lines) if any(line[len(names) :])), None)
+    if longer is not None:
+        raise InputError(f'{table}, row {longer}, has more cells than columns: put cells with commas into "quotes"')
     if len(lines) == 1:
         raise InputError(f"{table} has no rows below its first line")
     # A row may be cut short; what it does not hold is empty.

@@ -60,7 +60,16 @@ class Case:
 
         Only what is said of a finding as a whole is known to hold: one side may lack what the other has.
         """
-        return self.findings is not None and all(_holds(edit, self.findings) for edit in self.edits)
+        return all(self.has_already(edit) for edit in self.edits)
+
+    def has_already(self, edit: Edit) -> bool:
+        """Whether one of the edits has nothing to do, as far as is known."""
+        if self.findings is None:
+            return False
+        if edit.operation is Operation.REMOVE:
+            return edit.finding not in self.findings
+        whole = edit.side is None and edit.zone is None and edit.level is None
+        return edit.operation is Operation.ADD and whole and edit.finding in self.findings
 
     @cached_property
     def side(self) -> str | None:
@@ -84,13 +93,6 @@ class Case:
             if edit.finding in labels:
                 labels[edit.finding] = _after(edit)
         return np.array([labels[finding] for finding in findings])
-
-
-def _holds(edit: Edit, findings: frozenset[str]) -> bool:
-    if edit.operation is Operation.REMOVE:
-        return edit.finding not in findings
-    whole = edit.side is None and edit.zone is None and edit.level is None
-    return edit.operation is Operation.ADD and whole and edit.finding in findings
 
 
 def _after(edit: Edit) -> float:
@@ -124,10 +126,17 @@ def read_cases(
     if not cases:
         raise InputError(f"{data} has no case in its split {split}: choose another split")
     files = [path for case in cases for path in (case.row.path, case.target) if path is not None]
-    absent = [path for path in dict.fromkeys(files) if not path.is_file()]
+    absent = [path for path in dict.fromkeys(files) if not _is_there(path)]
     if absent:
         raise InputError(f"{len(absent)} of {len(set(files))} images are not there, the first is {absent[0]}")
     return cases
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file system takes
+        return False
 
 
 def with_instruction(cases: Iterable[Case], instruction: str) -> list[Case]:
@@ -149,7 +158,12 @@ def _dataset_cases(folder: Path, split: str) -> list[Case]:
     rows = list(table.iter_rows(named=True))
     # Parts of one instruction share their pair of images; seeds differ so that no noise decides about all cases.
     places = named(
-        (row["past_image"], folder / f"{row['past_dicom_id']}__{row['current_dicom_id']}", row["instruction"], number)
+        (
+            row["past_image"],
+            folder / f"{row['past_dicom_id']}__{row['current_dicom_id']}.png",
+            row["instruction"],
+            number,
+        )
         for number, row in enumerate(rows)
     )
     return [
@@ -178,11 +192,11 @@ def _table_cases(table: Path, images: Path, instruction: str | None) -> list[Cas
         for cell in cells
     )
     cases = []
-    for line, (row, cell) in enumerate(zip(rows, cells, strict=True), start=2):
+    for row, cell in zip(rows, cells, strict=True):
         try:
             cases.append(_case(row, cell, images))
         except (InputError, InstructionError, ValueError) as error:
-            raise InputError(f"{table}, row {line}: {error}") from error
+            raise InputError(f"{table}, case {row.number} ({row.image}): {error}") from error
     return cases
 
 
@@ -203,6 +217,8 @@ def _case(row: Row, cell: dict[str, str], images: Path) -> Case:
     if age and not 0 <= years <= OLDEST:
         raise InputError(f"age must be a number of years from 0 to {OLDEST}, not {age!r:.20}")
     target = cell.get("target", "")
+    if cell.get("target_findings") and not target:
+        raise InputError("target_findings are of a target: name its image in the column target")
     return Case(
         row,
         parse(row.instruction),

@@ -2,7 +2,7 @@
 
 Everything lies in one folder, and every step takes up what is there: a run that was cut off goes on.
 
-    OUT/edits/<method>/   what a model made, as `x2x batch` writes it
+    OUT/edits/<method>-<start of the model's digest>/   what a model made, as `x2x batch` writes it
     OUT/probes/           its further edits, see `probes`
     OUT/scores.jsonl      the judges' answers, image by image
     OUT/pictures/         the images that the report shows
@@ -23,7 +23,7 @@ from instructx2x.evaluation import measures, probes, summary
 from instructx2x.evaluation.cases import Case
 from instructx2x.evaluation.folders import find_edited
 from instructx2x.evaluation.journal import Journal
-from instructx2x.evaluation.methods import ABLATION, METHODS, Options, make_edits, slug
+from instructx2x.evaluation.methods import ABLATION, METHODS, Options, make_edits, place_of
 from instructx2x.evaluation.panel import Panel
 from instructx2x.evaluation.reporting.tables import Report
 from instructx2x.evaluation.reporting.writing import write_report
@@ -97,7 +97,11 @@ def evaluate(plan: Plan, panel: Panel, out: Path, *, command: str = "") -> dict[
     for name, (editor, options) in methods.items():
         with progress(f"editing: {name}", len(plan.cases)) as advance:
             edited[name], failed = make_edits(
-                editor, plan.cases, out / "edits" / slug(name), options, on_row=lambda done, total: advance(to=done)
+                editor,
+                plan.cases,
+                out / "edits" / place_of(name, editor),
+                options,
+                on_row=lambda done, total: advance(to=done),
             )
         left_out |= {f"{name}: {case}": reason for case, reason in failed.items()}
     with progress("scoring") as advance:
@@ -112,6 +116,7 @@ def evaluate(plan: Plan, panel: Panel, out: Path, *, command: str = "") -> dict[
         found, samples = measures.measured(scored, count=plan.resamples, on_resample=advance)
     tables = [
         summary.main(scored, found),
+        summary.identity(scored, found),
         summary.by_finding(scored, found),
         summary.directions(scored, most=False),
         summary.directions(scored, most=True),
@@ -145,7 +150,7 @@ def _probed(
     """Of the default of each model; paraphrases also of the official profile, which alone reads the words as typed."""
     rows: list[tuple[str, str, Mapping[str, Sequence[float]]]] = []
     for name, (editor, options) in methods.items():
-        kind, place = name.rpartition(": ")[2], out / "probes" / slug(name)
+        kind, place = name.rpartition(": ")[2], out / "probes" / place_of(name, editor)
         if kind == "default":
             with progress(f"editing with another seed: {name}") as advance:
                 told = probes.seeds(editor, plan.cases, edited[name], place / "seed", options, _to(advance))
@@ -170,6 +175,8 @@ def _said(plan: Plan, scored: Scored) -> tuple[str, ...]:
     notes = []
     if not scored.panel.races:
         notes.append("No judge of race was given, so there is no CMIG; CMIG-S has sex in its place and is no CMIG.")
+    for output in [output for output in ("female", "age") if output not in scored.panel.outputs]:
+        notes.append(f"No judge answers {output}, so what depends on it is not measured.")
     return (
         told,
         *notes,

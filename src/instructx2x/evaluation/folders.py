@@ -7,6 +7,7 @@ FOLDER/<case>/edited.png, maps.npz   what `x2x batch` writes
 
 from __future__ import annotations
 
+import unicodedata
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from instructx2x.editing.rows import IMAGE_SUFFIXES
 from instructx2x.errors import InputError
 from instructx2x.evaluation.cases import Case
 from instructx2x.imaging.geometry import resize
-from instructx2x.imaging.radiograph import Radiograph, check_size
+from instructx2x.imaging.radiograph import Radiograph
 from instructx2x.imaging.reading import read
 
 # An image whose sides are in this proportion of the source's, or that is square, is the source stretched.
@@ -40,21 +41,21 @@ def find_edited(folder: Path, cases: Sequence[Case], *, partial: bool = False) -
     Raises:
         InputError: there is no such folder, a case has no image or two, or no image is any case's.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder of edited images")
-    # Listed once: a look for every name and ending would be ten for each of thousands of cases.
-    files = {path.name: path for path in folder.iterdir()}
+    try:
+        # Listed once: a look for every name and ending would be ten for each of thousands of cases.
+        files = {_plain(path.name): path for path in sorted(folder.iterdir())}
+    except OSError as error:
+        raise InputError(f"{folder} is no folder of edited images: {error.strerror or error}") from error
     found, absent = {}, []
     for case in cases:
-        candidates = [files[case.name + suffix] for suffix in IMAGE_SUFFIXES if case.name + suffix in files]
-        if case.name in files and files[case.name].is_dir():
-            inside = [files[case.name] / f"edited{suffix}" for suffix in IMAGE_SUFFIXES]
+        name = _plain(case.name)
+        candidates = [files[name + suffix] for suffix in IMAGE_SUFFIXES if name + suffix in files]
+        if name in files and files[name].is_dir():
+            inside = [files[name] / f"edited{suffix}" for suffix in IMAGE_SUFFIXES]
             candidates += [path for path in inside if path.is_file()]
         if len(candidates) > 1:
-            raise InputError(
-                f"{folder} has two edited images of {case.name}: keep one of {candidates[0].name} and "
-                f"{candidates[1].name}"
-            )
+            one, other = (path.relative_to(folder) for path in candidates[:2])
+            raise InputError(f"{folder} has two edited images of {case.name}: keep one of {one} and {other}")
         if candidates:
             found[case.name] = candidates[0]
         else:
@@ -65,6 +66,11 @@ def find_edited(folder: Path, cases: Sequence[Case], *, partial: bool = False) -
             f"{absent[0]}.png" + ("" if not found else ", or give --partial to score what is there")
         )
     return found
+
+
+def _plain(name: str) -> str:
+    """A file's name as it is compared: other systems change case and compose letters."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def read_edited(path: Path, source: Radiograph) -> np.ndarray:
@@ -97,18 +103,26 @@ def read_maps(path: Path, shape: tuple[int, int]) -> dict[str, np.ndarray]:
     Raises:
         InputError: the file is damaged, or holds maps of another size than the source's.
     """
-    beside = path.parent / "maps.npz" if path.stem == "edited" else path.with_suffix(".npz")
+    beside = maps_of(path)
     if not beside.is_file():
         return {}
     maps = {}
     try:
-        with np.load(beside, allow_pickle=False) as stored:
+        with zipfile.ZipFile(beside), np.load(beside, allow_pickle=False) as stored:
             for name in ("mask", *MAPS):
                 if name in stored:
                     maps[name] = _checked(stored, name, shape, beside)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+    except InputError:
+        raise
+    except Exception as error:
+        # Archives answer damage with exceptions of every class, zlib's and NotImplementedError among them.
         raise InputError(f"{beside} is damaged: write it again with numpy.savez_compressed") from error
     return maps
+
+
+def maps_of(path: Path) -> Path:
+    """Where the maps of an edited image are, if there are any."""
+    return path.parent / "maps.npz" if path.stem == "edited" else path.with_suffix(".npz")
 
 
 def _checked(stored: np.lib.npyio.NpzFile, name: str, shape: tuple[int, int], path: Path) -> np.ndarray:
@@ -119,7 +133,6 @@ def _checked(stored: np.lib.npyio.NpzFile, name: str, shape: tuple[int, int], pa
         found, _, dtype = reader(file)
     if found != shape or dtype.kind not in "fiub":
         raise InputError(f"{path} holds a {name} of {found}, its source is {shape}: give maps of the source's size")
-    check_size(*found)
     values = stored[name]
     if not np.isfinite(values).all():
         raise InputError(f"{path} holds a {name} with values that are not finite")

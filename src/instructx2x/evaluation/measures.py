@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from instructx2x.evaluation import distributions, scores
-from instructx2x.evaluation.resampling import Interval, difference, interval, sample
+from instructx2x.evaluation.resampling import Interval, bootstrap, difference, interval, sample
 from instructx2x.evaluation.scored import Method, Scored
 from instructx2x.instructions import LEVELS, Operation
 
-# Fewer images on either side give no covariance worth a distance.
+# Fewer images on either side give no covariance worth a distance, fewer patients no interval.
 MIN_IMAGES = 10
+MIN_PATIENTS = 10
 
 MEASURES = (
     *("pathology", "pathology, judged", "race", "race accuracy", "sex", "sex accuracy", "age", "CMIG", "CMIG-S"),
-    *("direction", "direction, most", "in anatomy", "on side", "in boxes", "change"),
+    *("direction", "in anatomy", "on side", "change"),
 )
 
 
@@ -34,7 +35,7 @@ def measure(scored: Scored, method: Method, rows: np.ndarray) -> np.ndarray:
         return np.full(len(MEASURES), np.nan)
     found = dict.fromkeys(MEASURES, math.nan)
     found["pathology"], areas = pathology(scored, method, rows)
-    found["pathology, judged"] = _mean(areas[scored.told_well])
+    found["pathology, judged"] = mean(areas[scored.told_well])
     outputs = scored.panel.outputs
     before, after = scored.source[rows], method.answers[rows]
     if scored.panel.races:
@@ -48,27 +49,21 @@ def measure(scored: Scored, method: Method, rows: np.ndarray) -> np.ndarray:
         found["age"] = scores.age_correlation(before[:, column], after[:, column])
     for name, trait in (("CMIG", "race"), ("CMIG-S", "sex")):
         found[name] = scores.cmig(found["pathology"], found[trait], found["age"])
-    hits, most = directions(scored, method)
-    found["direction"], found["direction, most"] = _mean(hits[rows]), _mean(most[rows])
+    found["direction"] = mean(directions(scored, method)[0][rows])
     valid = rows[~scored.holds[rows]]
-    for name, entry in (
-        ("in anatomy", "in_anatomy"),
-        ("on side", "on_side"),
-        ("in boxes", "in_boxes"),
-        ("change", "amount"),
-    ):
-        found[name] = _mean(method.values(entry)[valid])
+    for name, entry in (("in anatomy", "in_anatomy"), ("on side", "on_side"), ("change", "amount")):
+        found[name] = mean(method.values(entry)[valid])
     return np.array([found[name] for name in MEASURES])
 
 
 def pathology(scored: Scored, method: Method, rows: np.ndarray) -> tuple[float, np.ndarray]:
     """Mean AUROC of the averaged findings, and that of each finding: (findings,), NaN where all labels are alike."""
     areas = scores.pathology_auroc(scored.wanted[rows], method.answers[np.ix_(rows, scored.findings)])
-    return _mean(areas[scored.averaged]), areas
+    return mean(areas[scored.averaged]), areas
 
 
 def directions(scored: Scored, method: Method, *, held: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each edited finding's score moved the right way, and whether further than any other's.
+    """Whether each edited finding's score moved the right way, and whether further so than any finding not edited.
 
     Args:
         held: of the findings that the judge tells well alone.
@@ -81,20 +76,20 @@ def directions(scored: Scored, method: Method, *, held: bool = True) -> tuple[np
     if held:
         asked &= scored.told_well
     right = ways * moved
-    # Further in the asked direction than any other finding moved in that direction.
-    along = ways[:, :, None] * moved[:, None, :]
-    along[:, np.arange(moved.shape[1]), np.arange(moved.shape[1])] = -np.inf
+    # Further in the asked direction than any finding that was to stay moved in that direction.
+    along = np.where((ways == 0)[:, None, :], ways[:, :, None] * moved[:, None, :], -np.inf)
     further = right > along.max(axis=2, initial=-np.inf)
     return np.where(asked, right > 0, np.nan), np.where(asked, (right > 0) & further, np.nan)
 
 
 def measured(
-    scored: Scored, *, count: int = 1000, seed: int = 0, on_resample=lambda: None
+    scored: Scored, *, count: int = 1000, seed: int = 0, on_resample: Callable[[], None] = lambda: None
 ) -> tuple[dict[str, dict[str, Interval]], dict[str, np.ndarray]]:
     """MEASURES of all methods with bootstrap intervals by patient, over the same resamples for all.
 
     Returns:
-        method -> measure -> interval; and method -> (count, len(MEASURES)), for `against`.
+        method -> measure -> interval; and method -> (count, len(MEASURES)), for `paired`. NaN in place of intervals for
+        fewer than MIN_PATIENTS patients, of whom a bootstrap knows too little.
     """
     every = np.arange(len(scored.cases))
 
@@ -106,6 +101,8 @@ def measured(
     found, kept = {}, {}
     for place, method in enumerate(scored.methods):
         values = measure(scored, method, every)
+        if _patients(scored, method.present) < MIN_PATIENTS:
+            samples[:, place] = np.nan
         kept[method.name] = samples[:, place]
         found[method.name] = {
             name: interval(values[column], samples[:, place, column]) for column, name in enumerate(MEASURES)
@@ -113,62 +110,78 @@ def measured(
     return found, kept
 
 
-def against(
-    scored: Scored, one: str, other: str, samples: dict[str, np.ndarray], name: str, *, seed: int = 0
-) -> tuple[Interval, float]:
-    """How much more of a measure one method has than another, over the cases that both have, and its p-value.
+def paired(
+    scored: Scored, one: str, other: str, samples: Mapping[str, np.ndarray], *, seed: int = 0
+) -> dict[str, tuple[Interval, float]]:
+    """How much more of each measure one method has than another, over the cases that both have, and the p-values.
 
     Args:
         samples: of `measured`, with the same seed; made anew where only one of both has an image of some cases.
     """
     methods = [next(method for method in scored.methods if method.name == name) for name in (one, other)]
     both = methods[0].present & methods[1].present
-    column, rows = MEASURES.index(name), np.flatnonzero(both)
-    if not len(rows):
-        return Interval(math.nan, math.nan, math.nan), math.nan
-    values = [measure(scored, method, rows)[column] for method in methods]
-    drawn = [samples[method.name][:, column] for method in methods]
-    if any((method.present != both).any() for method in methods):
+    rows, count = np.flatnonzero(both), len(samples[one])
+    values = [measure(scored, method, rows) for method in methods]
+    drawn = [samples[method.name] for method in methods]
+    if _patients(scored, both) < MIN_PATIENTS:
+        drawn = [np.full((count, len(MEASURES)), np.nan)] * 2
+    elif any((method.present != both).any() for method in methods):
+        of_both = [scored.patients[row] for row in rows]
         drawn = sample(
-            lambda chosen: np.array([measure(scored, method, rows[chosen])[column] for method in methods]),
-            [scored.patients[row] for row in rows],
-            count=len(drawn[0]),
+            lambda chosen: np.stack([measure(scored, method, rows[chosen]) for method in methods]),
+            of_both,
+            count=count,
             seed=seed,
-        ).T
-    return difference(*values, *drawn)
+        ).swapaxes(0, 1)
+    return {
+        name: difference(*(value[column] for value in values), *(sampled[:, column] for sampled in drawn))
+        for column, name in enumerate(MEASURES)
+    }
 
 
-def distances(scored: Scored, method: Method, target: Method) -> dict[str, float]:
-    """KL, Frechet and kernel distance from the real targets; NaN for fewer than MIN_IMAGES, and without features."""
+def _patients(scored: Scored, chosen: np.ndarray) -> int:
+    return len({scored.patients[row] for row in np.flatnonzero(chosen)})
+
+
+def distances(scored: Scored, method: Method, target: Method) -> dict[str, Interval | float]:
+    """KL with its interval, Frechet and kernel distance from the real targets, and the number of images.
+
+    NaN for fewer than MIN_IMAGES, and for the last two without features. A resample repeats images, which biases both
+    distances, so that they have no interval.
+    """
     rows = method.present & target.present
-    found = dict.fromkeys(("KL", "Frechet", "kernel", "kernel, spread", "images"), math.nan)
+    found: dict[str, Interval | float] = dict.fromkeys(("KL", "Frechet", "kernel"), math.nan)
     found["images"] = int(rows.sum())
     if rows.sum() < MIN_IMAGES:
         return found
     columns = [scored.findings[place] for place in scored.averaged]
     one, other = (m.answers[np.ix_(rows, columns)] for m in (target, method))
-    found["KL"] = distributions.prediction_divergence(one, other)
+    patients = [scored.patients[row] for row in np.flatnonzero(rows)]
+    found["KL"] = bootstrap(lambda drawn: distributions.prediction_divergence(one[drawn], other[drawn]), patients)
     if method.features.shape[1]:
         found["Frechet"] = distributions.frechet_distance(target.features[rows], method.features[rows])
-        kernel = distributions.kernel_distance(target.features[rows], method.features[rows])
-        found["kernel"], found["kernel, spread"] = kernel
+        found["kernel"] = distributions.kernel_distance(target.features[rows], method.features[rows])[0]
     return found
 
 
 def levels(scored: Scored, method: Method) -> list[bool]:
-    """For each two cases that differ in the level alone, next to each other: whether the higher one changed more."""
+    """For each two cases that differ in the level alone, next to each other: whether the higher one changed more.
+
+    Of cases that do not differ at all, the last counts.
+    """
     groups: dict[tuple, dict[int, float]] = defaultdict(dict)
     amounts = method.values("amount")
     for case, amount in zip(scored.cases, amounts, strict=True):
         if len(case.edits) == 1 and case.edits[0].operation is Operation.ADD and case.edits[0].level is not None:
             edit = case.edits[0]
-            groups[(case.row.path, edit.finding, edit.side, edit.zone)][LEVELS[edit.level]] = amount
+            groups[(case.row.path, case.row.seed, edit.finding, edit.side, edit.zone)][LEVELS[edit.level]] = amount
     ordered = [[group[level] for level in sorted(group)] for group in groups.values()]
     pairs = [pair for amounts in ordered for pair in pairwise(amounts) if not np.isnan(pair).any()]
     return [bool(higher > lower) for lower, higher in pairs]
 
 
-def _mean(values: Sequence[float] | np.ndarray) -> float:
+def mean(values: Sequence[float] | np.ndarray) -> float:
+    """Of the values that are known; NaN when none is."""
     values = np.asarray(values, np.float64)
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else math.nan

@@ -39,6 +39,11 @@ def slug(name: str) -> str:
     return re.sub(r"[^0-9a-z.]+", "-", name.lower()).strip("-.") or "method"
 
 
+def place_of(name: str, editor: Editor) -> str:
+    """The folder of a model's method; other models' have others, whatever both are called."""
+    return f"{slug(name.rpartition(': ')[2])}-{editor.backbone.digest[:8]}"
+
+
 def make_edits(
     editor: Editor,
     cases: Sequence[Case],

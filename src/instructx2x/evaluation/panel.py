@@ -37,10 +37,11 @@ class Panel:
                 raise InputError(f"{both[0]} and {both[1]} both answer about {output}: leave one of the judges out")
         if not self.findings:
             raise InputError("no judge answers about findings: add --judge scorer, or another one that does")
-        self.averaged = self.findings if averaged is None else tuple(averaged)
+        self.averaged = self.findings if averaged is None else tuple(dict.fromkeys(averaged))
         unknown = [finding for finding in self.averaged if finding not in self.findings]
         if unknown or not self.averaged:
-            raise InputError(f"no judge answers about {unknown or 'nothing'}: choose from {', '.join(self.findings)}")
+            told = ", ".join(unknown) or "nothing"
+            raise InputError(f"no judge answers about {told}: choose from {', '.join(self.findings)}")
 
     @cached_property
     def findings(self) -> tuple[str, ...]:
@@ -75,8 +76,11 @@ class Panel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells these judges from others: a digest of their answers, to three decimals, to two fixed images."""
+        """Tells these judges from others: a digest of their names and of their answers to two fixed images.
+
+        Answers to five decimals, so that another machine's rounding makes no other judge.
+        """
         ramp = np.linspace(0, 1, 256, dtype=np.float32)
         answers = [self(image) for image in (np.tile(ramp, (256, 1)), np.outer(ramp, ramp))]
-        told = repr((self.outputs, np.round(answers, 3).tolist()))
+        told = repr(([judge.name for judge in self.judges], self.outputs, np.round(answers, 5).tolist()))
         return hashlib.sha256(told.encode()).hexdigest()[:16]

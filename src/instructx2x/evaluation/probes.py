@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from instructx2x.editing import Editor
-from instructx2x.errors import InputError, InstructX2XError
+from instructx2x.errors import InstructX2XError
 from instructx2x.evaluation import locality, maps
 from instructx2x.evaluation.cases import Case
 from instructx2x.evaluation.folders import read_edited, read_maps
-from instructx2x.evaluation.journal import Journal
+from instructx2x.evaluation.journal import Journal, digest
 from instructx2x.evaluation.methods import Options, make_edits, reseeded
+from instructx2x.evaluation.scoring import known
 from instructx2x.imaging.reading import read
 from instructx2x.instructions import Operation, parse, render
 
@@ -100,29 +101,23 @@ def paraphrases(
     """The same as `seeds` for an instruction in other words: "guidance" and "masks"."""
     found: dict[str, list[float]] = {"guidance": [], "masks": []}
     for case in cases:
-        text = paraphrase(case.row.instruction)
-        if text == case.row.instruction or parse(text) != case.edits:
-            on_case()
-            continue
-        key = f"paraphrase/{case.name}/{sorted(options.items())}/{text}/{editor.backbone.digest}"
-        if key not in journal:
-            try:
-                study = editor.open(case.row.path)
-                one, other = (
-                    study.guidance(words, seed=case.row.seed, **options) for words in (case.row.instruction, text)
-                )
-            except InstructX2XError as error:
-                raise InputError(f"{case.name}: {error}") from error
-            guidance = maps.map_correlation(one.guidance, other.guidance)
-            journal.add(
-                key,
-                {
-                    "guidance": guidance if np.isfinite(guidance) else None,
-                    "masks": maps.overlap(one.mask, other.mask),
-                },
-            )
-        for name in found:
-            if journal[key][name] is not None:
-                found[name].append(journal[key][name])
+        text = render(case.edits)
+        other = paraphrase(text)
+        if other != text and parse(other) == case.edits:
+            asked = "paraphrase", digest(case.row.path), case.row.seed, editor.backbone.digest, sorted(options.items())
+            record = journal.once((*asked, text, other), _in_other_words, editor, case, options, (text, other))
+            for name in found:
+                if record[name] is not None:
+                    found[name].append(record[name])
         on_case()
     return found
+
+
+def _in_other_words(editor: Editor, case: Case, options: Options, texts: Sequence[str]) -> dict[str, Any]:
+    try:
+        study = editor.open(case.row.path)
+        one, other = (study.guidance(text, seed=case.row.seed, **options) for text in texts)
+    except InstructX2XError:
+        return {"guidance": None, "masks": None}
+    guidance = maps.map_correlation(one.guidance, other.guidance)
+    return {"guidance": known(guidance), "masks": maps.overlap(one.mask, other.mask)}

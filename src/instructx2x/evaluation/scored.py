@@ -95,7 +95,7 @@ class Scored:
     @cached_property
     def held(self) -> set[str]:
         """Findings that the judge tells well; all, when it does not say how well it tells any."""
-        auc = self.panel.auc
+        auc = {finding: self.panel.auc[finding] for finding in self.panel.findings if finding in self.panel.auc}
         return {f for f in self.panel.findings if not auc or auc.get(f, 0) >= GOOD_AUC}
 
     @cached_property
@@ -123,12 +123,12 @@ class Scored:
     def ways(self) -> np.ndarray:
         """(N, findings) which way each finding should move: 1 up, -1 down, 0 either way or not edited.
 
-        0 as well for a case where there is nothing to do.
+        0 as well where there is nothing to do.
         """
         ways = np.zeros((len(self.cases), len(self.panel.findings)), int)
         for row, case in zip(ways, self.cases, strict=True):
-            for edit in case.edits if not case.holds else ():
-                if edit.finding in self.panel.findings:
+            for edit in case.edits:
+                if edit.finding in self.panel.findings and not case.has_already(edit):
                     row[self.panel.findings.index(edit.finding)] += direction(edit)
         return np.sign(ways)
 

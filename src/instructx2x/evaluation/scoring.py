@@ -16,7 +16,7 @@ from instructx2x.anatomy.pseudo_mask import pseudo_mask
 from instructx2x.errors import AnatomyError, InstructX2XError
 from instructx2x.evaluation import locality, maps
 from instructx2x.evaluation.cases import Case
-from instructx2x.evaluation.folders import read_edited, read_maps
+from instructx2x.evaluation.folders import maps_of, read_edited, read_maps
 from instructx2x.evaluation.journal import Journal, digest
 from instructx2x.evaluation.panel import Panel
 from instructx2x.imaging.radiograph import Radiograph
@@ -79,8 +79,9 @@ def score(
         on_image: called with (images scored, images in all).
 
     Returns:
-        by name, the records of the methods, of "source" and of "target", by the case's name; and why cases had to be
-        left out (an image that cannot be read), by the case's name.
+        by name, the records of the methods, of "source" and of "target", by the case's name; and why images had to be
+        left out: for all methods, by the case's name, where the source or the target cannot be read, and for one, by
+        "method: case".
     """
     total = sum(map(len, methods.values())) + len(cases) + sum(case.target is not None for case in cases)
     records: dict[str, dict[str, Record]] = {name: {} for name in ("source", "target", *methods)}
@@ -100,24 +101,28 @@ def score(
                 found["target"] = journal.once((*asked, digest(case.target)), _target, panel, case.target)
                 done += 1
             on_image(done, total)
-            for name, images in methods.items():
-                if case.name in images:
-                    path = images[case.name]
-                    files = own, digest(path), _maps_digest(path)
-                    asked = ("edited", panel.fingerprint, *files, case.row.instruction, case.boxes)
-                    found[name] = journal.once(asked, _edited, panel, case, source, path)
-                    done += 1
-                    on_image(done, total)
         except InstructX2XError as error:
             failed[case.name] = str(error)
             continue
         for name, record in found.items():
             records[name][case.name] = record
+        for name, images in methods.items():
+            if case.name not in images:
+                continue
+            try:
+                path = images[case.name]
+                files = own, digest(path), _maps_digest(path)
+                asked = ("edited", panel.fingerprint, *files, case.row.instruction, case.boxes)
+                records[name][case.name] = journal.once(asked, _edited, panel, case, source, path)
+            except InstructX2XError as error:
+                failed[f"{name}: {case.name}"] = str(error)
+            done += 1
+            on_image(done, total)
     return records, failed
 
 
 def _maps_digest(path: Path) -> str:
-    beside = path.parent / "maps.npz" if path.stem == "edited" else path.with_suffix(".npz")
+    beside = maps_of(path)
     return digest(beside) if beside.is_file() else ""
 
 

@@ -18,8 +18,11 @@ COLUMNS = 5  # methods beside the source; more are too small to look at
 
 
 def progress_of(scored: Scored, method: Method) -> np.ndarray:
-    """(N,) how far the edited findings moved as asked, on average, in units of spread; NaN where nothing was asked."""
-    right = np.where(scored.ways != 0, scored.ways * scored.moved(method), np.nan)
+    """(N,) how far the edited findings that the judge tells well moved as asked, on average, in units of spread.
+
+    NaN where no such finding was to move.
+    """
+    right = np.where((scored.ways != 0) & scored.told_well, scored.ways * scored.moved(method), np.nan)
     known = ~np.isnan(right)
     totals = np.where(known, right, 0).sum(axis=1)
     return np.divide(totals, known.sum(axis=1), out=np.full(len(right), np.nan), where=known.any(axis=1))
@@ -59,7 +62,7 @@ def _picture(scored: Scored, edited: Mapping[str, Mapping[str, Path]], row: int,
         names.append(TARGET)
         panels.append(read(case.target).display())
     for method in scored.methods:
-        if case.name in edited.get(method.name, ()) and len(panels) <= COLUMNS:
+        if method.name in edited and method.present[row] and len(panels) <= COLUMNS:
             names.append(method.name)
             panels.append(read_edited(edited[method.name][case.name], source))
     path = out / f"{case.name}.png"

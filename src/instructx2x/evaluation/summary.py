@@ -68,7 +68,7 @@ def main(scored: Scored, measured: Measured) -> Table:
 
 def _blank(method: Method, key: str, value: Interval) -> Value:
     """A copy changes nothing and agrees with itself by definition: no interval, and no direction."""
-    if method.name == COPY and key in ("sex", "race", "age"):
+    if method.name == COPY and key in ("sex", "sex accuracy", "race", "race accuracy", "age"):
         return value.value
     return value
 
@@ -83,6 +83,18 @@ def _held(scored: Scored) -> str:
     if not scored.panel.auc:
         return "all findings: this judge does not say how well it tells them"
     return f"AUC of {GOOD_AUC} or more within a view: {', '.join(known) or 'none'}"
+
+
+def identity(scored: Scored, measured: Measured) -> Table:
+    """How well the person survives, part by part."""
+    parts = ("race", "race accuracy", "sex", "sex accuracy", "age")
+    names = ("race AUROC", "race accuracy", "sex AUROC", "sex accuracy", "correlation of ages")
+    rows = [(m.name, *(_blank(m, part, measured[m.name][part]) for part in parts)) for m in scored.methods]
+    note = (
+        "The judge's answer to the unedited image is the truth that its answer to the edited one is held against. "
+        "Race: mean over the classes, each against the rest, which is under 1 even for a copy. A dash: not judged."
+    )
+    return Table("identity", "Identity", ("method", *names), tuple(rows), note)
 
 
 def by_finding(scored: Scored, measured: Measured) -> Table:
@@ -133,9 +145,10 @@ def directions(scored: Scored, *, most: bool) -> Table:
         together = [_count(np.concatenate([np.empty(0), *(found[w, c] for c, w in held)])) for found in hits.values()]
         if any(cell.total for cell in together):
             rows.append((f"{word}, judged findings together", *together))
-    what = "further than every other finding's, too" if most else "as asked"
+    what = "as asked, and further so than that of any finding that was not edited" if most else "as asked"
     note = (
-        f"How often the score of the edited finding moved {what}. Cases with nothing to do are left out. Findings that "
+        f"How often the score of the edited finding moved {what}: counts of edits, with Wilson's interval; by chance "
+        "half move as asked. Edits with nothing to do are left out. Findings that "
         f"the judge does not tell well (AUC under {GOOD_AUC}) are not judged: they are shown, and count nowhere else."
     )
     key, title = ("most", "Direction, more than any other finding") if most else ("direction", "Direction")
@@ -153,15 +166,17 @@ def differences(scored: Scored, samples: Mapping[str, np.ndarray], one: str) -> 
     rows = []
     for method in scored.methods:
         if method.name != one:
-            cells: list[Value] = []
-            for name in names:
-                found, p = measures.against(scored, one, method.name, samples, name)
-                cells += [found, p]
-            rows.append((f"{one} - {method.name}", *cells))
+            found = measures.paired(scored, one, method.name, samples)
+            if method.name == COPY:
+                # A copy moves no score by definition: to be ahead of it in direction is no finding.
+                found["direction"] = Interval(math.nan, math.nan, math.nan), math.nan
+            rows.append((f"{one} - {method.name}", *(cell for name in names for cell in found[name])))
     header = ("difference", *(part for name in names for part in (name, f"p {name}")))
     note = (
         "Paired over the same bootstrap resamples of patients; p is two-sided, not corrected for the number of "
-        "comparisons."
+        f"comparisons. No interval under {measures.MIN_PATIENTS} patients. The anatomy is what the default method "
+        "follows, so that it is ahead there by construction of those that follow another or none: the figure says by "
+        "how much."
     )
     return Table("differences", f"{one.capitalize()} against the others", header, tuple(rows), note)
 
@@ -175,16 +190,16 @@ def distances(scored: Scored) -> Table | None:
     for method in scored.methods:
         if method.name != TARGET:
             found = measures.distances(scored, method, target)
-            rows.append(
-                (method.name, found["images"], *(found[n] for n in ("KL", "Frechet", "kernel", "kernel, spread")))
-            )
+            rows.append((method.name, found["images"], *(found[name] for name in ("KL", "Frechet", "kernel"))))
     trunk = scored.panel.trunk.name if scored.panel.trunk else "no judge has any"
     note = (
         "KL: mean divergence of the judge's answers on the edited from those on the real target, in nats. Frechet and "
         f"kernel distance of the judge's features ({trunk}), not Inception's: not FID, not KID, and no figure to "
-        "compare with published ones. Both depend on the number of images."
+        "compare with published ones. Both depend on the number of images, and both are too small for images of the "
+        "same patients as the targets, the copy's above all, where the kernel distance, which is unbiased for "
+        "independent sets, falls below 0."
     )
-    header = ("method", "images", "KL", "Frechet distance", "kernel distance", "its spread")
+    header = ("method", "images", "KL", "Frechet distance", "kernel distance")
     return Table("distances", "Distance from the real targets", header, tuple(rows), note)
 
 
@@ -200,11 +215,11 @@ def behaviour(scored: Scored) -> Table:
             (
                 method.name,
                 _true(measures.levels(scored, method)),
-                _mean(amounts[valid]),
-                _mean(method.values("changed")[valid]),
+                measures.mean(amounts[valid]),
+                measures.mean(method.values("changed")[valid]),
                 _count(np.where(np.isnan(masks[idle]), np.nan, masks[idle] == 0)),
                 _count(np.where(np.isnan(masks[valid]), np.nan, masks[valid] == 0)),
-                _mean(amounts[idle]) / _mean(amounts[valid]) if idle.any() and valid.any() else None,
+                _ratio(measures.mean(amounts[idle]), measures.mean(amounts[valid])),
             )
         )
     header = (
@@ -228,7 +243,9 @@ def boxes(scored: Scored) -> Table | None:
         if (~np.isnan(values)).any():
             rows.append((method.name, int((~np.isnan(values)).sum()), _spread(scored, values)))
     flat = _map_values(scored, "flat", None)
-    note = f"Share of the absolute change inside the experts' boxes; a change spread evenly has {_mean(flat):.3f}."
+    note = (
+        f"Share of the absolute change inside the experts' boxes; a change spread evenly has {measures.mean(flat):.3f}."
+    )
     return Table("boxes", "Change in experts' boxes", ("method", "images", "share in the boxes"), tuple(rows), note)
 
 
@@ -242,7 +259,7 @@ def guidance(scored: Scored) -> Table | None:
         share, hits, follows = (_map_values(scored, letter, entry) for entry in ("in_boxes", "pointing", "follows"))
         rows.append((letter, *(_spread(scored, values) for values in (share, hits, follows))))
     flat = _map_values(scored, "flat", None)
-    rows.append(("a flat map", _spread(scored, flat), _mean(flat), None))
+    rows.append(("a flat map", _spread(scored, flat), measures.mean(flat), None))
     number = int((~np.isnan(flat)).sum())
     note = (
         f"Of {method.name}: G = M * R, M the anatomical pseudo mask, R the relevance. Boxes: {number} images with "
@@ -260,7 +277,7 @@ def stability(rows: Sequence[tuple[str, str, Mapping[str, Sequence[float]]]]) ->
         (
             f"{method}: {what}",
             max(map(len, values.values()), default=0),
-            *(_mean(np.array(values.get(name, ()), np.float64)) for name in (*names, "left")),
+            *(measures.mean(np.array(values.get(name, ()), np.float64)) for name in (*names, "left")),
         )
         for method, what, values in rows
     ]
@@ -296,9 +313,8 @@ def _spread(scored: Scored, values: np.ndarray) -> Interval:
     return bootstrap(lambda rows: float(kept[rows].mean()), [scored.patients[row] for row in known])
 
 
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else math.nan
+def _ratio(one: float, other: float) -> float:
+    return one / other if other else math.nan
 
 
 def _true(values: Sequence[bool]) -> Count:
