@@ -136,7 +136,7 @@ def test_moving_most_is_asked_for_more():
 def two():
     """Twelve patients with a box each: "ours" raises the edema that is asked for, "theirs" lowers it."""
     cases = [case(n, "Add edema", boxes=((0, 0, 9, 9),)) for n in range(12)]
-    source = np.random.default_rng(0).uniform(0.3, 0.7, (12, 5)) + (0, 0, 0, 0, 40)
+    source = np.random.default_rng(0).uniform(0.3, 0.7, (12, 5)) + np.array([0, 0, 0, 0, 40])
     step = np.array([0, 0.2, 0, 0, 0])
     inside = {"ours": 0.75, "theirs": 0.5}
     changes = {name: [{"in_anatomy": share, "amount": 0.1}] * 12 for name, share in inside.items()}
@@ -160,7 +160,7 @@ def test_distances_stand_in_their_columns_and_are_of_both_methods_images():
     cases = [case(n, "Add edema") for n in range(13)]
     rng = np.random.default_rng(0)
     target = np.column_stack([rng.uniform(0.2, 0.8, (13, 4)), np.full(13, 50)])
-    close = target + (0.1, 0, 0, 0, 0)
+    close = target + np.array([0.1, 0, 0, 0, 0])
     features = {"source": rng.normal(size=(13, 3)), "target": rng.normal(size=(13, 3))}
     # One covariance, means (3, 0, 4) apart: the squared distance of the means is all there is.
     features["ours"] = features["target"] + (3, 0, 4)
@@ -182,7 +182,8 @@ def test_few_images_have_no_distance_and_few_patients_no_interval(count, defined
     cases = [case(n, "Add edema") for n in range(count)] + [case(20, "Add edema", patient="p0")]
     rng = np.random.default_rng(0)
     source = rng.uniform(0.2, 0.8, (count + 1, 5))
-    rows = {"source": source, "ours": source + (0, 0.1, 0, 0, 0), "theirs": source - (0, 0.1, 0, 0, 0)}
+    step = np.array([0, 0.1, 0, 0, 0])
+    rows = {"source": source, "ours": source + step, "theirs": source - step}
     scored = made(cases, rows | {"target": [*source[:count], None]})
     found = measures.distances(scored, by_name(scored, "ours"), by_name(scored, TARGET))
     assert found["images"] == count
@@ -201,7 +202,7 @@ def test_patients_are_counted_over_the_cases_that_both_methods_have(both, define
     """Also where either of the two has images of enough patients."""
     cases = [case(n, "Add edema") for n in range(14)]
     source = np.random.default_rng(0).uniform(0.2, 0.8, (14, 5))
-    up = list(source + (0, 0.1, 0, 0, 0))
+    up = list(source + np.array([0, 0.1, 0, 0, 0]))
     scored = made(cases, {"source": source, "ours": up, "theirs": [*source[:both], *[None] * (14 - both)]})
     _, samples = measures.measured(scored, count=20)
     ahead, p = measures.paired(scored, "ours", "theirs", samples)["direction"]
