@@ -31,7 +31,7 @@ def case(number, instruction, findings=frozenset(), path=None):
 
 
 def made(cases, **moves):
-    """Scored of method -> the rise of the log-odds of (edema, mass) in each case, in units of spread; None: no image."""
+    """Scored of method -> rise of the log-odds of (edema, mass) in each case, in units of spread; None: no image."""
     # Log-odds 0 and 2 in turn; their deviation over an even number of images is known.
     before = np.array([[2.0 * (n % 2)] * 2 for n in range(len(cases))])
     unit = before[:, 0].std(ddof=1)
