@@ -147,8 +147,8 @@ def directions(scored: Scored, *, most: bool) -> Table:
             rows.append((f"{word}, judged findings together", *together))
     what = "as asked, and further so than that of any finding that was not edited" if most else "as asked"
     note = (
-        f"How often the score of the edited finding moved {what}: counts of edits, with Wilson's interval; by chance "
-        "half move as asked. Edits with nothing to do are left out. Findings that "
+        f"How often the score of the edited finding moved {what}: counts of edits, with Wilson's interval"
+        f"{'' if most else '; by chance half do'}. Edits with nothing to do are left out. Findings that "
         f"the judge does not tell well (AUC under {GOOD_AUC}) are not judged: they are shown, and count nowhere else."
     )
     key, title = ("most", "Direction, more than any other finding") if most else ("direction", "Direction")
