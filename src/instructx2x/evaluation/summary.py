@@ -277,12 +277,13 @@ def stability(rows: Sequence[tuple[str, str, Mapping[str, Sequence[float]]]]) ->
         (
             f"{method}: {what}",
             max(map(len, values.values()), default=0),
-            *(measures.mean(np.array(values.get(name, ()), np.float64)) for name in (*names, "left")),
+            *(float(np.median(values[name])) if values.get(name) else math.nan for name in (*names, "left")),
         )
         for method, what, values in rows
     ]
     note = (
-        "Distance of the images: mean absolute difference over the mean change (0 the same edit). Correlation of G: "
+        "Medians, because a share of a change that is hardly there has no bound. Distance of the images: mean absolute "
+        "difference over the mean change (0 the same edit). Correlation of G: "
         "Pearson's. Overlap: Dice. Left of the change: what was added is removed again from the edited image; 0 "
         "nothing is left of it, 1 all, more than 1 harm."
     )
