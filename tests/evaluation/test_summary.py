@@ -272,12 +272,12 @@ def test_the_interval_in_boxes_is_by_patient():
 
 def test_stability_stands_measure_by_measure():
     rows = [
-        ("ours", "seed", {"images": [0.1, 0.3], "guidance": [0.5], "masks": [0.7]}),
+        ("ours", "seed", {"images": [0.1, 0.2, 0.9], "guidance": [0.5], "masks": [0.7]}),
         ("ours", "back", {"left": [2]}),
     ]
     table = summary.stability(rows)
     seed, back = cells(table, "ours: seed"), cells(table, "ours: back")
-    assert [seed[name] for name in table.header[1:5]] == pytest.approx([2, 0.2, 0.5, 0.7])
+    assert [seed[name] for name in table.header[1:5]] == pytest.approx([3, 0.2, 0.5, 0.7])
     assert table.header[2:] == (
         *("distance of the images", "correlation of G", "overlap of the masks", "left of the change"),
     )

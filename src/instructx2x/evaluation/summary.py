@@ -67,7 +67,7 @@ def main(scored: Scored, measured: Measured) -> Table:
 
 
 def _blank(method: Method, key: str, value: Interval) -> Value:
-    """A copy changes nothing and agrees with itself by definition: no interval, and no direction."""
+    """A copy agrees with itself by definition: that has no interval."""
     if method.name == COPY and key in ("sex", "sex accuracy", "race", "race accuracy", "age"):
         return value.value
     return value
