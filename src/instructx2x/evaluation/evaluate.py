@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from instructx2x import __version__
@@ -33,6 +35,8 @@ from instructx2x.evaluation.shown import pictures
 from instructx2x.progress import progress
 
 PARAPHRASED = 20  # cases; a guidance map in other words is the same by construction, except the official profile's
+
+MEASURING = ("numpy", "scipy", "torchmetrics", "torchxrayvision")  # besides what makes the edits
 
 
 @dataclass(frozen=True)
@@ -195,7 +199,7 @@ def _facts(
     }
     return {
         "command": command,
-        "software": software(),
+        "software": software() | {name: version(name) for name in MEASURING if find_spec(name)},
         "models": models,
         "folders": {name: str(folder) for name, folder in plan.folders.items()},
         "judges": judges,
