@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from instructx2x import NOTICE
-from instructx2x.cli.console import one_line, stderr
-from instructx2x.cli.evaluation import Data, Images, Split
+from instructx2x.cli.console import stderr
+from instructx2x.cli.evaluation import Data, Images, Out, Partial, Resamples, Split, tell, typed
 from instructx2x.cli.options import Device, Dtype, Model, Profile
 from instructx2x.errors import InputError
 
@@ -38,16 +35,7 @@ def audit(
             show_default=False,
         ),
     ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="OUT",
-            help="Folder for edits, answers and the report; the same command goes on there after a kill.",
-            show_default=False,
-        ),
-    ],
+    out: Out,
     model: Model = "bundled",
     profile: Profile = "default",
     edited: Annotated[
@@ -58,7 +46,7 @@ def audit(
             show_default=False,
         ),
     ] = None,
-    partial: Annotated[bool, typer.Option("--partial", help="Let images without an edited one pass.")] = False,
+    partial: Partial = False,
     output: Annotated[
         str | None,
         typer.Option(
@@ -86,7 +74,7 @@ def audit(
     ] = None,
     split: Split = "test",
     images: Images = None,
-    resamples: Annotated[int, typer.Option(metavar="N", min=2, help="Bootstrap resamples.")] = 1000,
+    resamples: Resamples = 1000,
     device: Device = None,
     dtype: Dtype = "float32",
 ) -> None:
@@ -119,6 +107,4 @@ def audit(
         wanted = questions(asked, instruction, output=output, finding=finding)
         editor = None if edited is not None else Editor.from_pretrained(model, device=device, dtype=dtype)
     plan = Plan(cases, asked, wanted, editor, edited, profile, threshold, partial, resamples)
-    files = carry_out(plan, out, command=shlex.join(["x2x", *sys.argv[1:]]))
-    print(one_line(f"{out}: {', '.join(path.name for path in files.values())}"))
-    print(NOTICE)
+    tell(out, carry_out(plan, out, command=typed()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,18 @@ Images = Annotated[
         show_default=False,
     ),
 ]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="OUT",
+        help="Folder for the edits, what is kept of them, and the report; the same command goes on there after a kill.",
+        show_default=False,
+    ),
+]
+Partial = Annotated[bool, typer.Option("--partial", help="Let cases without an edited image pass.")]
+Resamples = Annotated[int, typer.Option(metavar="N", min=2, help="Bootstrap resamples.")]
 Judges = Annotated[
     list[str] | None,
     typer.Option(
@@ -46,16 +59,7 @@ Judges = Annotated[
 
 def evaluate(
     data: Data,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="OUT",
-            help="Folder for edits, scores and the report; the same command goes on there after a kill.",
-            show_default=False,
-        ),
-    ] = None,
+    out: Out = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -102,11 +106,11 @@ def evaluate(
             "--probes/--no-probes", help="Also edit with another seed, take edits back, and read paraphrases."
         ),
     ] = True,
-    partial: Annotated[bool, typer.Option("--partial", help="Let cases without an edited image pass.")] = False,
+    partial: Partial = False,
     names: Annotated[
         bool, typer.Option("--names", help="Only print what the edited image of each case must be called.")
     ] = False,
-    resamples: Annotated[int, typer.Option(metavar="N", min=2, help="Bootstrap resamples.")] = 1000,
+    resamples: Resamples = 1000,
     device: Device = None,
     dtype: Dtype = "float32",
 ) -> None:
@@ -145,7 +149,16 @@ def evaluate(
             name: Editor.from_pretrained(name, device=device, dtype=dtype) for name in dict.fromkeys(model or ())
         }
     plan = Plan(cases, editors, folders, ablation, probes, chosen, partial, resamples)
-    files = carry_out(plan, panel, out, command=shlex.join(["x2x", *sys.argv[1:]]))
+    tell(out, carry_out(plan, panel, out, command=typed()))
+
+
+def typed() -> str:
+    """The command line, for a report."""
+    return shlex.join(["x2x", *sys.argv[1:]])
+
+
+def tell(out: Path, files: Mapping[str, Path]) -> None:
+    """Where the report is."""
     print(one_line(f"{out}: {', '.join(path.name for path in files.values())}"))
     print(NOTICE)
 

@@ -20,7 +20,7 @@ import numpy as np
 from instructx2x import __version__
 from instructx2x.editing import Editor
 from instructx2x.editing.report import model, software
-from instructx2x.errors import InputError, OutputError
+from instructx2x.errors import InputError
 from instructx2x.evaluation.auditing import shown, tables
 from instructx2x.evaluation.auditing.asking import PROBABLE, ask_after, ask_before
 from instructx2x.evaluation.auditing.audited import Audited
@@ -82,10 +82,6 @@ def audit(plan: Plan, out: Path, *, command: str = "") -> dict[str, Path]:
     asked = {question: with_instruction(plan.cases, question.instruction) for question in plan.questions}
     # Before hours of editing: a folder that lacks images is refused now.
     given = {q: find_edited(plan.folder, asked[q], partial=plan.partial) for q in plan.questions if plan.folder}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written to ({error.strerror}): choose another folder") from error
     journal = Journal(out / "answers.jsonl", {"version": __version__})
     left_out: dict[str, str] = {}
     # Before any editing, too: a classifier that fails on real images fails now.

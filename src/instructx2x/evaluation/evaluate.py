@@ -20,7 +20,7 @@ from pathlib import Path
 from instructx2x import __version__
 from instructx2x.editing import Editor
 from instructx2x.editing.report import model, software
-from instructx2x.errors import InputError, OutputError
+from instructx2x.errors import InputError
 from instructx2x.evaluation import measures, probes, summary
 from instructx2x.evaluation.cases import Case
 from instructx2x.evaluation.folders import find_edited
@@ -92,10 +92,6 @@ def evaluate(plan: Plan, panel: Panel, out: Path, *, command: str = "") -> dict[
         raise InputError(f"a folder cannot be called {min(taken)}: name it as NAME=FOLDER")
     # Before hours of editing: a folder that lacks images is refused now.
     edited = {name: find_edited(folder, plan.cases, partial=plan.partial) for name, folder in plan.folders.items()}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written to ({error.strerror}): choose another folder") from error
     journal = Journal(out / "scores.jsonl", {"version": __version__})
     left_out: dict[str, str] = {}
     for name, (editor, options) in methods.items():

@@ -49,7 +49,7 @@ def measure(scored: Scored, method: Method, rows: np.ndarray) -> np.ndarray:
         found["age"] = scores.age_correlation(before[:, column], after[:, column])
     for name, trait in (("CMIG", "race"), ("CMIG-S", "sex")):
         found[name] = scores.cmig(found["pathology"], found[trait], found["age"])
-    found["direction"] = mean(directions(scored, method)[0][rows])
+    found["direction"] = mean(moved_right(scored, method)[rows])
     valid = rows[~scored.holds[rows]]
     for name, entry in (("in anatomy", "in_anatomy"), ("on side", "on_side"), ("change", "amount")):
         found[name] = mean(method.values(entry)[valid])
@@ -72,14 +72,19 @@ def directions(scored: Scored, method: Method, *, held: bool = True) -> tuple[np
         Two (N, findings) float arrays of 1 and 0; NaN where nothing was to move, or no image is there.
     """
     moved, ways = scored.moved(method), scored.ways
-    asked = (ways != 0) & method.present[:, None]
-    if held:
-        asked &= scored.told_well
-    right = ways * moved
+    hits, right = moved_right(scored, method, held=held), ways * moved
     # Further in the asked direction than any finding that was to stay moved in that direction.
     along = np.where((ways == 0)[:, None, :], ways[:, :, None] * moved[:, None, :], -np.inf)
     further = right > along.max(axis=2, initial=-np.inf)
-    return np.where(asked, right > 0, np.nan), np.where(asked, (right > 0) & further, np.nan)
+    return hits, np.where(np.isnan(hits), np.nan, (right > 0) & further)
+
+
+def moved_right(scored: Scored, method: Method, *, held: bool = True) -> np.ndarray:
+    """The first of `directions` alone: a bootstrap need not compare all findings with all."""
+    asked = (scored.ways != 0) & method.present[:, None]
+    if held:
+        asked &= scored.told_well
+    return np.where(asked, scored.ways * scored.moved(method) > 0, np.nan)
 
 
 def measured(

@@ -54,8 +54,9 @@ class Panel:
 
     @cached_property
     def auc(self) -> dict[str, float]:
-        """Area under the ROC curve on held-out patients, by output, where the judge says it."""
-        return {output: value for judge in self.judges for output, value in getattr(judge, "auc", {}).items()}
+        """Area under the ROC curve on held-out patients, by finding, where the judge says it."""
+        told = {output: value for judge in self.judges for output, value in getattr(judge, "auc", {}).items()}
+        return {finding: told[finding] for finding in self.findings if finding in told}
 
     @cached_property
     def trunk(self) -> AnyJudge | None:

@@ -95,7 +95,7 @@ class Scored:
     @cached_property
     def held(self) -> set[str]:
         """Findings that the judge tells well; all, when it does not say how well it tells any."""
-        auc = {finding: self.panel.auc[finding] for finding in self.panel.findings if finding in self.panel.auc}
+        auc = self.panel.auc
         return {f for f in self.panel.findings if not auc or auc.get(f, 0) >= GOOD_AUC}
 
     @cached_property

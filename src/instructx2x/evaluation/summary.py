@@ -137,12 +137,12 @@ def directions(scored: Scored, *, most: bool) -> Table:
         places = [(column, asked[operation][:, column]) for column in range(len(scored.panel.findings))]
         for column, where in places:
             finding = scored.panel.findings[column]
-            cells = [_count(found[where, column]) for found in hits.values()]
+            cells = [Count.of(found[where, column]) for found in hits.values()]
             if any(cell.total for cell in cells):
                 told = "" if finding in scored.held else " (not judged)"
                 rows.append((f"{word} {finding}{told}", *cells))
         held = [(c, w) for c, w in places if scored.panel.findings[c] in scored.held]
-        together = [_count(np.concatenate([np.empty(0), *(found[w, c] for c, w in held)])) for found in hits.values()]
+        together = [Count.of(np.concatenate([np.empty(0), *(found[w, c] for c, w in held)])) for found in hits.values()]
         if any(cell.total for cell in together):
             rows.append((f"{word}, judged findings together", *together))
     what = "as asked, and further so than that of any finding that was not edited" if most else "as asked"
@@ -153,11 +153,6 @@ def directions(scored: Scored, *, most: bool) -> Table:
     )
     key, title = ("most", "Direction, more than any other finding") if most else ("direction", "Direction")
     return Table(key, title, ("edit", *hits), tuple(rows), note)
-
-
-def _count(values: np.ndarray) -> Count:
-    known = values[~np.isnan(values)]
-    return Count(int(known.sum()), int(known.size))
 
 
 def differences(scored: Scored, samples: Mapping[str, np.ndarray], one: str) -> Table:
@@ -217,8 +212,8 @@ def behaviour(scored: Scored) -> Table:
                 _true(measures.levels(scored, method)),
                 measures.mean(amounts[valid]),
                 measures.mean(method.values("changed")[valid]),
-                _count(np.where(np.isnan(masks[idle]), np.nan, masks[idle] == 0)),
-                _count(np.where(np.isnan(masks[valid]), np.nan, masks[valid] == 0)),
+                Count.of(np.where(np.isnan(masks[idle]), np.nan, masks[idle] == 0)),
+                Count.of(np.where(np.isnan(masks[valid]), np.nan, masks[valid] == 0)),
                 _ratio(measures.mean(amounts[idle]), measures.mean(amounts[valid])),
             )
         )

@@ -14,7 +14,7 @@ import numpy as np
 
 from instructx2x.editing.verification import direction
 from instructx2x.errors import InputError
-from instructx2x.evaluation.judges.plugins import load_callable
+from instructx2x.evaluation.judges.plugins import call, gray_ramp, load_callable, told
 from instructx2x.instructions import FINDINGS, Edit, parse, render
 
 
@@ -44,7 +44,7 @@ class Classifier:
         Raises:
             InputError: the callable fails, or does not answer as it must; the line names it.
         """
-        found = _asked(self.name, self.answer, image)
+        found = call(self.name, self.answer, [image])
         if isinstance(found, Mapping) != bool(self.outputs):
             raise InputError(f"{self.name} answers with {type(found).__name__} now, and with something else at first")
         if output is None:
@@ -82,8 +82,7 @@ def load_classifier(spec: str) -> Classifier:
         InputError: it fails, or does not answer as it must; the line names it.
     """
     answer = load_callable(spec)
-    ramp = np.tile(np.linspace(0, 1, 64, dtype=np.float32), (80, 1))
-    found = _asked(spec, answer, ramp)
+    found = call(spec, answer, [gray_ramp()])
     if not isinstance(found, Mapping):
         _number(spec, "", found)
         return Classifier(spec, (), _source(answer), answer)
@@ -138,18 +137,11 @@ def _finding(words: str) -> str:
     return _only(parse(f"Add {words}."))
 
 
-def _asked(name: str, answer: Callable[[list[np.ndarray]], Any], image: np.ndarray) -> Any:
-    try:
-        return answer([np.array(image, np.float32)])
-    except Exception as error:
-        raise InputError(f"{name} failed: {_told(error)}") from error
-
-
 def _number(name: str, output: str, values: Any) -> float:
     try:
         values = np.asarray(values)
     except Exception as error:  # a tensor on another device, or with a gradient
-        raise InputError(f"{name} answers{output} with something that is no array: {_told(error)}") from error
+        raise InputError(f"{name} answers{output} with something that is no array: {told(error)}") from error
     if values.dtype.kind not in "fiub" or values.shape != (1,):
         raise InputError(
             f"{name} must answer{output} with one number for each image, not {values.dtype} {values.shape}"
@@ -174,7 +166,3 @@ def _source(answer: Callable[..., Any]) -> str:
 
 def _listed(outputs: Sequence[str] | Mapping[str, Any]) -> str:
     return ", ".join(sorted(map(str, outputs)))[:300]
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -100,9 +100,9 @@ def _row(name: str, found: Audited, rows: np.ndarray, way: int, among: np.ndarra
 
 def _measured(found: Audited, rows: np.ndarray, way: int, mean: Interval) -> tuple[Value, ...]:
     movement = found.movement.of(rows, way)
-    scorer = None if found.scorer is None or not way else _count(found.scorer.of(rows, way).as_asked)
+    scorer = None if found.scorer is None or not way else Count.of(found.scorer.of(rows, way).as_asked)
     before = float(movement.before.mean()) if len(rows) else None
-    return before, mean, _count(movement.as_asked) if way else None, _count(movement.crossed), scorer
+    return before, mean, Count.of(movement.as_asked) if way else None, Count.of(movement.crossed), scorer
 
 
 def of_one(number: int, found: Audited, resampled: Resampled) -> list[Table]:
@@ -195,11 +195,6 @@ def _name(group: tuple[str, str]) -> str:
     return ": ".join(filter(None, group))
 
 
-def _count(values: np.ndarray) -> Count:
-    known = values[~np.isnan(values)]
-    return Count(int(known.sum()), int(known.size))
-
-
 def _said(values: np.ndarray) -> str:
-    counted = _count(values)
+    counted = Count.of(values)
     return f"{counted.hits} of {counted.total}"

@@ -122,8 +122,12 @@ def from_callable(name: str, answer: Callable[[list[np.ndarray]], Mapping[str, A
     Raises:
         InputError: the callable fails, or does not answer as it must; the line names it.
     """
-    ramp = np.tile(np.linspace(0, 1, 64, dtype=np.float32), (80, 1))
-    return CallableJudge(name, tuple(_ask(name, answer, [ramp])), answer)
+    return CallableJudge(name, tuple(_ask(name, answer, [gray_ramp()])), answer)
+
+
+def gray_ramp() -> np.ndarray:
+    """The first picture that a callable is asked about: (80, 64) float32 from 0 to 1."""
+    return np.tile(np.linspace(0, 1, 64, dtype=np.float32), (80, 1))
 
 
 def load_callable(spec: str) -> Callable[..., Any]:
@@ -162,7 +166,7 @@ def _module(name: str) -> ModuleType:
             raise ModelError(
                 f"there is no module {name!r:.100}: install it, or run this from the folder that holds it"
             ) from error
-        raise ModelError(f"{name} cannot be imported: {_told(error)}") from error
+        raise ModelError(f"{name} cannot be imported: {told(error)}") from error
 
 
 def _module_of_file(file: Path) -> ModuleType:
@@ -180,7 +184,7 @@ def _module_of_file(file: Path) -> ModuleType:
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # reading a module runs it
         del sys.modules[name]
-        raise ModelError(f"{file} cannot be imported: {_told(error)}") from error
+        raise ModelError(f"{file} cannot be imported: {told(error)}") from error
     return module
 
 
@@ -197,10 +201,7 @@ def _first_on_path(folder: Path) -> Iterator[None]:
 
 def _ask(name: str, answer: Callable, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """What a callable says of images: output -> (N,) float64, all of it checked."""
-    try:
-        found = answer([np.array(image, np.float32) for image in images])
-    except Exception as error:
-        raise InputError(f"{name} failed: {_told(error)}") from error
+    found = call(name, answer, images)
     if not isinstance(found, Mapping) or not found:
         raise InputError(f"{name} must answer with a mapping of outputs to numbers, not with {type(found).__name__}")
     for output in found:
@@ -212,11 +213,23 @@ def _ask(name: str, answer: Callable, images: Sequence[np.ndarray]) -> dict[str,
     return {output: _checked(name, output, values, len(images)) for output, values in found.items()}
 
 
+def call(name: str, answer: Callable, images: Sequence[np.ndarray]) -> Any:
+    """What a callable answers to copies of images.
+
+    Raises:
+        InputError: it fails; the line names it.
+    """
+    try:
+        return answer([np.array(image, np.float32) for image in images])
+    except Exception as error:
+        raise InputError(f"{name} failed: {told(error)}") from error
+
+
 def _checked(name: str, output: str, values: Any, count: int) -> np.ndarray:
     try:
         values = np.asarray(values)
     except Exception as error:  # a tensor on another device, or with a gradient
-        raise InputError(f"{name} answers {output!r} with something that is no array: {_told(error)}") from error
+        raise InputError(f"{name} answers {output!r} with something that is no array: {told(error)}") from error
     if values.dtype.kind not in "fiub" or values.shape != (count,):
         raise InputError(f"{name} must answer {output!r} with {count} numbers, not {values.dtype} {values.shape}")
     values = values.astype(np.float64)
@@ -236,5 +249,6 @@ def _listed(outputs: Sequence[str] | Mapping[str, Any]) -> str:
     return ", ".join(sorted(outputs))
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
+    """An error of somebody else's code in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -10,6 +10,8 @@ from functools import cached_property
 from numbers import Integral
 from pathlib import Path
 
+import numpy as np
+
 from instructx2x.evaluation.proportions import wilson
 from instructx2x.evaluation.resampling import Interval
 
@@ -20,6 +22,12 @@ class Count:
 
     hits: int
     total: int
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Count:
+        """Of 1 and 0 or bool; NaN are not counted."""
+        known = values[~np.isnan(values)]
+        return cls(int(known.sum()), int(known.size))
 
     @cached_property
     def share(self) -> Interval:
