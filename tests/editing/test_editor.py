@@ -13,6 +13,7 @@ from instructx2x.imaging.reading import from_array
 
 ADD = "Add the finding of left pleural effusion."
 # No lungs are looked for and few steps are done: most properties hold for any anatomy and number of steps.
+REMOVE = "Remove the finding of left pleural effusion."
 QUICK = {"anatomy": "prior", "steps": 3}
 
 
@@ -203,6 +204,35 @@ def test_nothing_to_edit_gives_the_source_back(make_tiny_model, tmp_path, make_c
     assert not result.mask.any() and not steps
     assert torch.equal(result.latents, opened.view("letterbox").z0)
     assert any("nothing to edit" in warning for warning in result.report["warnings"])
+
+
+def test_what_holds_already_gives_the_source_back(make_tiny_model, tmp_path, make_chest):
+    """Guarantee 5: where the opposite would change more, by the model's own measure, nothing is to be done."""
+    plain = {"version": 1, "timesteps": {}}
+    opened = Editor.from_pretrained(make_tiny_model(tmp_path / "m", calibration=plain)).open(make_chest())
+    without = opened.guidance(ADD)
+    assert "balance" not in without.report["relevance"]
+    told = {}
+    for text in (ADD, REMOVE):
+        opened.editor.backbone.calibration = plain | {"least_balance": 1e-9}
+        kept = opened.edit(text, **QUICK)
+        told[text] = kept.report["relevance"]["balance"]
+        assert kept.mask.any() and not any("hold already" in warning for warning in kept.report["warnings"])
+        opened.editor.backbone.calibration = plain | {"least_balance": 1e9}
+        held = opened.edit(text, **QUICK)
+        np.testing.assert_array_equal(held.image.pixels, held.source.pixels)
+        assert not held.mask.any() and held.report["relevance"]["balance"] == told[text]
+        assert any("hold already" in warning for warning in held.report["warnings"])
+        assert any("nothing to edit" in warning for warning in held.report["warnings"])
+        assert opened.edit(text, relevance=False, **QUICK).mask.any(), "the way around it"
+    assert told[ADD] * told[REMOVE] == pytest.approx(1, rel=1e-3)
+    # D of the instruction itself does not depend on its opposite, but for the last bits of another batch.
+    opened.editor.backbone.calibration = plain | {"least_balance": 1e-9}
+    np.testing.assert_allclose(opened.guidance(ADD).relevance, without.relevance, atol=1e-4)
+    # A change that does not say from which level has no opposite, and the official profile asks for none.
+    opened.editor.backbone.calibration = plain | {"least_balance": 1e9}
+    assert opened.guidance("Change the level of left pleural effusion to moderate.").mask.any()
+    assert opened.guidance(ADD, profile="official").mask.any()
 
 
 def test_uncalibrated_is_said_and_normalised_inside_the_anatomy(uncalibrated, make_chest):
@@ -416,7 +446,7 @@ def test_official_at_the_working_size_is_untouched_by_geometry(editor, make_ches
 
 def test_flat_relevance_in_the_official_profile_is_said(study, monkeypatch):
     """Row 7: where the official code gives NaN, nothing is edited."""
-    monkeypatch.setattr("instructx2x.editing.relevance.differences", lambda *_: np.full((1, 1, 8, 8), 0.5, np.float32))
+    monkeypatch.setattr("instructx2x.editing.relevance.differences", lambda *_: np.full((1, 1, 1, 8, 8), 0.5, "f"))
     result = study.edit(ADD, profile="official", steps=2)
     np.testing.assert_array_equal(result.image.pixels, result.source.pixels)
     assert any("flat" in warning for warning in result.report["warnings"])

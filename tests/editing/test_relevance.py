@@ -33,10 +33,11 @@ def test_noise_schedule_is_the_published_one(alphas_cumprod):
     np.testing.assert_allclose(noised.numpy(), (kept.sqrt() + (1 - kept).sqrt()).numpy(), rtol=1e-6)
 
 
-def test_differences_are_absolute_channel_sums_of_two_branches(alphas_cumprod):
-    """Row 6: every draw at every timestep, both branches on the same noisy latents, and no third branch."""
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_differences_are_absolute_channel_sums_from_the_empty_branch(alphas_cumprod, count):
+    """Row 6: every draw at every timestep, all branches on the same noisy latents, and none without image."""
     z0, condition, noise = seeded(*SHAPE), seeded(*SHAPE, seed=1), seeded(5, *SHAPE[1:], seed=2)
-    text, empty = seeded(1, 3, 2, seed=3), torch.zeros(1, 3, 2)
+    texts, empty = [seeded(1, 3, 2, seed=3 + number) for number in range(count)], torch.zeros(1, 3, 2)
     timesteps = [600, 800]
     branches = []
 
@@ -45,15 +46,30 @@ def test_differences_are_absolute_channel_sums_of_two_branches(alphas_cumprod):
         assert torch.equal(image_latents, condition.expand_as(noisy))
         return noisy * t.view(-1, 1, 1, 1) * embeds.mean((1, 2)).view(-1, 1, 1, 1)
 
-    found = relevance.differences(predict, alphas_cumprod, z0, condition, text, empty, noise, timesteps)
-    assert found.shape == (5, 2, 6, 6)
-    assert sum(branches) == 2 * 5 * 2
-    for draw in range(5):
-        for level, t in enumerate(timesteps):
-            abar = alphas_cumprod[t]
-            noisy = abar.sqrt() * z0 + (1 - abar).sqrt() * noise[draw]
-            expected = (noisy * t * text.mean()).abs().sum(1)[0]
-            np.testing.assert_allclose(found[draw, level], expected.numpy(), rtol=1e-4)
+    found = relevance.differences(predict, alphas_cumprod, z0, condition, texts, empty, noise, timesteps)
+    assert found.shape == (count, 5, 2, 6, 6)
+    assert sum(branches) == (count + 1) * 5 * 2
+    for number, text in enumerate(texts):
+        for draw in range(5):
+            for level, t in enumerate(timesteps):
+                abar = alphas_cumprod[t]
+                noisy = abar.sqrt() * z0 + (1 - abar).sqrt() * noise[draw]
+                expected = (noisy * t * text.mean()).abs().sum(1)[0]
+                np.testing.assert_allclose(found[number, draw, level], expected.numpy(), rtol=1e-4)
+
+
+def test_balance_is_a_ratio_within_the_anatomy(rng):
+    where = np.zeros((6, 6), bool)
+    where[1:3, 2:5] = True
+    one, other = rng.gamma(2, 1, (2, 4, 3, 6, 6))
+    expected = one[..., where].mean() / other[..., where].mean()
+    assert relevance.balance(one, other, where) == pytest.approx(expected)
+    assert relevance.balance(other, one, where) == pytest.approx(1 / expected)
+    # How strongly the model reacts cancels, and so does what lies outside.
+    outside = np.where(where, 0, 1000)
+    assert relevance.balance(7 * one + outside, 7 * other, where) == pytest.approx(expected)
+    assert relevance.balance(one, other, np.zeros((6, 6), bool)) == 1
+    assert relevance.balance(0 * one, 0 * other, where) == 1
 
 
 def test_numbers_that_are_not_finite_are_told(alphas_cumprod):
@@ -64,7 +80,7 @@ def test_numbers_that_are_not_finite_are_told(alphas_cumprod):
             alphas_cumprod,
             z0,
             z0,
-            torch.zeros(1, 1, 1),
+            [torch.zeros(1, 1, 1)],
             torch.zeros(1, 1, 1),
             z0,
             [800],

@@ -17,6 +17,7 @@ from instructx2x.instructions import (
     Edit,
     Operation,
     consistent,
+    opposite,
     parse,
     render,
     terms,

@@ -12,7 +12,7 @@ from instructx2x.instructions import FINDINGS, Edit, Operation, parse, render
 from instructx2x.training.loop import fit, learning_rate
 from instructx2x.training.pairs import Bank, Pair
 from instructx2x.training.run import read_recipe, run
-from instructx2x.training.samples import MIX, Sample, Sampler, random_edit
+from instructx2x.training.samples import MIX, Sample, Sampler, changed, random_edit
 from instructx2x.training.simulation.lesions import Lesion
 from instructx2x.training.text_encoder import (
     FIELDS,
@@ -146,7 +146,9 @@ def sampler():
 
     generator = torch.Generator().manual_seed(0)
     clean = torch.randn((3, 4, 8, 8), generator=generator).half()
-    painted = torch.randn((4, 4, 8, 8), generator=generator).half()
+    painted = clean[[0, 1, 1, 1]].clone()
+    for number in range(4):
+        painted[number, :, number, 2:6] += 1
     effusion = Lesion("pleural effusion", "left", "", "small", 2.0, 1)
     pairs = [
         Pair(0, "lesion", [effusion], [], 0, -1),
@@ -172,8 +174,13 @@ def test_samples_say_what_they_show(sampler, kind):
         assert sample.kind == kind
         if sample.edits:
             assert parse(sample.text) == sample.edits
+        if sample.source is not None and not torch.equal(sample.source, sample.target):
+            assert torch.equal(sample.where, changed(sample.source, sample.target))
         if kind == "nothing":
             assert torch.equal(sample.source, sample.target)
+            # The cells are those that a lesion of these words changed in some chest; of a mere label they are not known.
+            assert sample.where is None or sample.where.sum() == 4
+            assert sample.where is not None or sample.edits[0].operation is Operation.ADD
         elif kind == "single":
             assert sample.source is None
             assert any(torch.equal(sample.target, bank.clean[row].float()) for row in (0, 1)), "a val image was used"
@@ -212,12 +219,24 @@ def test_without_text_nothing_changes():
     assert seen == {(False, False), (False, True), (True, False), (True, True)}
 
 
-def test_changed_cells_weigh_more():
-    source = torch.zeros(1, 4, 8, 8)
-    target = source.clone()
-    target[..., 3, 3] = 1
-    weights = loss_weights(source, target, torch.tensor([1.0]))[0, 0]
-    assert weights[3, 3] == 5 * weights[0, 0]
+def test_cells_that_an_instruction_is_about_weigh_more():
+    small, large, none = torch.zeros(3, 32, 32, dtype=torch.bool)
+    small[3, 3], large[:16] = True, True
+    weights = loss_weights(torch.stack([small, large, none]), torch.ones(3))[:, 0]
+    assert weights[0, 3, 3] == weights[0, 2, 2] == 20 * weights[0, 5, 5], "a small region, with the cells around it"
+    assert weights[1, 0, 0] == 5 * weights[1, 31, 0]
+    assert (weights[2] == weights[2, 0, 0]).all()
+    # Between the two the region as a whole has the same weight, whatever its size.
+    middle = torch.zeros(2, 32, 32, dtype=torch.bool)
+    middle[0, 8:14, 8:14] = middle[1, 8:12, 8:12] = True
+    extra = (loss_weights(middle, torch.ones(2)) - 1).sum((1, 2, 3))
+    assert extra[0].item() == pytest.approx(extra[1].item(), rel=1e-5)
+
+
+def test_noisy_timesteps_weigh_more_and_none_without_bound():
+    nowhere = torch.zeros(4, 8, 8, dtype=torch.bool)
+    weights = loss_weights(nowhere, torch.tensor([1e6, 1.0, 0.25, 1e-6]))[:, 0, 0, 0]
+    assert weights.tolist() == pytest.approx([0.3, 1.0, 2.0, 6.0])
 
 
 def test_the_schedule_is_stable_diffusions():

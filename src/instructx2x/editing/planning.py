@@ -20,6 +20,7 @@ from instructx2x.editing import guidance, official, relevance
 from instructx2x.editing.request import Request
 from instructx2x.errors import AnatomyError, InputError
 from instructx2x.imaging.geometry import Frame
+from instructx2x.instructions import opposite, render
 from instructx2x.models import Backbone
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def make_maps(study: Study, request: Request, view: View, anatomy: PseudoMask, r
 
 
 def _differences(
-    study: Study, request: Request, view: View, noise: torch.Tensor, timesteps: Sequence[int]
+    study: Study, texts: Sequence[str], view: View, noise: torch.Tensor, timesteps: Sequence[int]
 ) -> np.ndarray:
     editor = study.editor
     return relevance.differences(
@@ -196,7 +197,7 @@ def _differences(
         editor.alphas_cumprod,
         view.z0,
         view.image_latents,
-        editor.embed(request.text),
+        [editor.embed(text) for text in texts],
         editor.embed(""),
         noise,
         timesteps,
@@ -238,34 +239,43 @@ def _our_relevance(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any], list[str]]:
     """R and its spread on the latent cells, how it was normalised, and warnings."""
     backbone = study.editor.backbone
-    if backbone.calibrated:
-        entries = {int(t): entry for t, entry in backbone.calibration["timesteps"].items()}
-        timesteps = sorted(entries)
-        coarse, spread = relevance.normalise_calibrated(
-            _differences(study, request, view, noise, timesteps),
-            [entries[t]["null_p99"] for t in timesteps],
-            [entries[t]["inside_median"] for t in timesteps],
-        )
-        return coarse, spread, {"normalised": "calibrated", "draws": len(noise), "timesteps": timesteps}, []
+    where = guidance.any_in_cells(allowed > 0, view.frame, view.z0.shape[-1])
+    entries = {int(t): entry for t, entry in (backbone.calibration or {"timesteps": {}})["timesteps"].items()}
     train_timesteps = backbone.scheduler.config.num_train_timesteps
-    timesteps = [int(level * train_timesteps) for level in request.settings.profile.timesteps]
-    coarse, spread = relevance.normalise_inside(
-        _differences(study, request, view, noise, timesteps),
-        guidance.any_in_cells(allowed > 0, view.frame, view.z0.shape[-1]),
-    )
-    warning = (
-        "uncalibrated: this model has no scale of its own, so the strongest place inside the anatomy "
-        "is edited even when nothing is to be done"
-    )
-    scale = {"normalised": "uncalibrated: relative to the anatomy", "draws": len(noise), "timesteps": timesteps}
-    return coarse, spread, scale, [warning]
+    timesteps = sorted(entries) or [int(level * train_timesteps) for level in request.settings.profile.timesteps]
+    least = (backbone.calibration or {}).get("least_balance")
+    undoing = None if least is None else opposite(request.edits)
+    texts = [request.text] if undoing is None else [request.text, render(undoing)]
+    found = _differences(study, texts, view, noise, timesteps)
+    scale: dict[str, Any] = {"draws": len(noise), "timesteps": timesteps}
+    warnings = []
+    if entries:
+        scale["normalised"] = "calibrated"
+        limits = [[entries[t][name] for t in timesteps] for name in ("null_p99", "inside_median")]
+        coarse, spread = relevance.normalise_calibrated(found[0], *limits)
+    else:
+        scale["normalised"] = "uncalibrated: relative to the anatomy"
+        coarse, spread = relevance.normalise_inside(found[0], where)
+        warnings.append(
+            "uncalibrated: this model has no scale of its own, so the strongest place inside the anatomy is edited "
+            + ("even when nothing is to be done" if undoing is None else "however weak it is")
+        )
+    if undoing is not None:
+        scale["balance"], scale["least_balance"] = round(relevance.balance(found[0], found[1], where), 4), least
+        if scale["balance"] < least:
+            coarse = np.zeros_like(coarse)
+            warnings.append(
+                "what is asked seems to hold already: the model would change more for the opposite "
+                f"(balance {scale['balance']:.2f}, the least is {least:.2f}); without relevance it is edited all the same"
+            )
+    return coarse, spread, scale, warnings
 
 
 def _official_maps(study: Study, request: Request, view: View, allowed: np.ndarray, noise: torch.Tensor) -> Maps:
     """The maps of the official code on its square, and the same brought to the source's size."""
     frame = view.frame
     timestep = int(official.RELEVANCE_LEVEL * study.editor.backbone.scheduler.config.num_train_timesteps)
-    difference = _differences(study, request, view, noise[:1], [timestep])[0, 0]
+    difference = _differences(study, [request.text], view, noise[:1], [timestep])[0, 0, 0]
     coarse = relevance.normalise_official(difference)
     guided_cells, fine, guided = official.maps(allowed, coarse)
     square_mask = guided >= request.settings.threshold

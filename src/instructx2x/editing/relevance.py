@@ -41,26 +41,27 @@ def differences(
     alphas_cumprod: torch.Tensor,
     z0: torch.Tensor,
     image_latents: torch.Tensor,
-    text: torch.Tensor,
+    texts: Sequence[torch.Tensor],
     empty: torch.Tensor,
     noise: torch.Tensor,
     timesteps: Sequence[int],
 ) -> np.ndarray:
-    """D = sum over channels of |e(I,T) - e(I,0)|, for every noise draw and timestep.
+    """D = sum over channels of |e(I,T) - e(I,0)|, for every text, noise draw and timestep.
 
-    Only these two branches are computed; e(0,0) does not enter D.
+    Only e(I,0) and each e(I,T) are computed; e(0,0) does not enter D.
 
     Args:
         predict: the U-Net.
         alphas_cumprod: (T,) abar of the training schedule.
         z0: (1, c, h, w) scaled latents of the input.
         image_latents: (1, c, h, w) its latents as condition, not scaled.
-        text, empty: (1, tokens, width) embeddings of the instruction and of the empty text.
-        noise: (draws, c, h, w); each draw serves every timestep.
+        texts: embeddings of instructions, (1, tokens, width) each.
+        empty: (1, tokens, width) embedding of the empty text.
+        noise: (draws, c, h, w); each draw serves every text and timestep.
         timesteps: training timesteps.
 
     Returns:
-        (draws, timesteps, h, w) float32, >= 0, in units of predicted noise.
+        (texts, draws, timesteps, h, w) float32, >= 0, in units of predicted noise.
 
     Raises:
         ModelError: the model gives numbers that are not finite.
@@ -69,20 +70,39 @@ def differences(
     count = draws * len(timesteps)
     each = torch.tensor(timesteps, device=z0.device).repeat(draws)
     noisy = add_noise(alphas_cumprod, z0, noise.repeat_interleave(len(timesteps), dim=0), each)
+    branches = [*texts, empty]
     maps = []
-    for some in torch.arange(count, device=z0.device).split(BATCH // 2):
+    for some in torch.arange(count, device=z0.device).split(max(1, BATCH // len(branches))):
         n = len(some)
-        both = predict(
-            noisy[some].repeat(2, 1, 1, 1),
-            each[some].repeat(2),
-            image_latents.expand(2 * n, -1, -1, -1),
-            torch.cat([text.expand(n, -1, -1), empty.expand(n, -1, -1)]),
-        )
-        maps.append((both[:n] - both[n:]).abs().sum(dim=1))
-    found = torch.cat(maps).view(draws, len(timesteps), height, width).cpu().numpy()
+        *asked, unasked = predict(
+            noisy[some].repeat(len(branches), 1, 1, 1),
+            each[some].repeat(len(branches)),
+            image_latents.expand(len(branches) * n, -1, -1, -1),
+            torch.cat([text.expand(n, -1, -1) for text in branches]),
+        ).split(n)
+        maps.append(torch.stack([(branch - unasked).abs().sum(dim=1) for branch in asked]))
+    found = torch.cat(maps, dim=1).view(len(texts), draws, len(timesteps), height, width).cpu().numpy()
     if not np.isfinite(found).all():
         raise ModelError("the model gave numbers that are not finite: load it with dtype float32")
     return found
+
+
+def balance(asked: np.ndarray, contrary: np.ndarray, where: np.ndarray) -> float:
+    """How much more the model would change for what is asked than for its opposite, within the anatomy.
+
+    The mean of D of an instruction over that of the instruction that would undo it. How strongly a model reacts to a
+    finding and to an image is in both and cancels; what remains is whether the finding is there. Around 1 it can
+    not tell; far below, what is asked holds already.
+
+    Args:
+        asked, contrary: (draws, timesteps, h, w), D of the two.
+        where: (h, w) bool, the cells that the pseudo mask allows.
+
+    Returns:
+        0 or more; 1 where there is no cell or nothing differs at all.
+    """
+    above, below = (float(d.mean(axis=(0, 1), dtype=np.float64)[where].sum()) for d in (asked, contrary))
+    return above / below if below > 0 else 1.0
 
 
 def _upper_limit(values: np.ndarray) -> float:

@@ -1,6 +1,6 @@
 """The language: instructions a person types, the edits they mean, and what a model is told."""
 
-from .edits import Edit, consistent
+from .edits import Edit, consistent, opposite
 from .language import canonical, parse, render
 from .vocabulary import FINDINGS, LEVELS, PAPER_FINDINGS, SIDES, ZONES, Finding, Operation
 
@@ -15,6 +15,7 @@ __all__ = [
     "Operation",
     "canonical",
     "consistent",
+    "opposite",
     "parse",
     "render",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from ..errors import InstructionError
@@ -90,6 +90,23 @@ def consistent(edits: Iterable[Edit]) -> tuple[Edit, ...]:
                 raise InstructionError(f"{name} is named twice with different levels: keep one.")
         kept.append(edit)
     return tuple(kept)
+
+
+def opposite(edits: Iterable[Edit]) -> tuple[Edit, ...] | None:
+    """The edits that would undo these: what is added is removed, levels trade places.
+
+    None when a change does not say from which level.
+    """
+    undone = []
+    for edit in edits:
+        if edit.operation is Operation.CHANGE:
+            if edit.from_level is None:
+                return None
+            undone.append(replace(edit, level=edit.from_level, from_level=edit.level))
+        else:
+            adds = edit.operation is Operation.ADD
+            undone.append(replace(edit, operation=Operation.REMOVE if adds else Operation.ADD))
+    return tuple(undone)
 
 
 def _known(kind: str, word: object, allowed: Iterable[str]) -> str:

@@ -17,12 +17,6 @@ from instructx2x.training.samples import Sample, Sampler
 TIMESTEPS = (700, 800, 900)
 DRAWS = PROFILES["default"].draws
 TEXT_GUIDANCE = (1.0, 1.5, 2.0, 3.0)
-CHANGED = 0.08
-
-
-def changed_cells(sample: Sample) -> np.ndarray:
-    """Latent cells that the instruction truly changes: (s, s) bool."""
-    return ((sample.target - sample.source).abs().mean(0) > CHANGED).numpy()
 
 
 def differences(backbone: Backbone, sample: Sample, seed: int) -> np.ndarray:
@@ -88,7 +82,7 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     edits = [sampler.draw(rng, kind) for kind in ("add", "remove") for _ in range(count // 2)]
     null = np.stack([differences(backbone, s, i) for i, s in enumerate(track(nothing, "nothing to do"))])
     valid = np.stack([differences(backbone, s, i) for i, s in enumerate(track(edits, "valid edits"))])
-    inside = np.stack([changed_cells(sample) for sample in edits])
+    inside = np.stack([sample.where.numpy() for sample in edits])
     null_p99, inside_median = [], []
     for index in range(len(TIMESTEPS)):
         low = float(np.percentile(null[:, :, index], 99))

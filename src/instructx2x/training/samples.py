@@ -12,6 +12,9 @@ from instructx2x.instructions import FINDINGS, LEVELS, SIDES, ZONES, Edit, Opera
 from instructx2x.training.pairs import Bank, spoken
 from instructx2x.training.simulation.lesions import Lesion
 
+# A cell whose latents differ by more than this, in the mean of the channels, is changed.
+CHANGED = 0.08
+
 # Kinds of sample and how often each is drawn. "real" is real one-sided disease and its X-ray healed, "nothing" an
 # instruction that already holds, "single" a real X-ray from a blank past image.
 MIX = {"add": 0.30, "remove": 0.18, "level": 0.06, "heal": 0.08, "real": 0.10, "nothing": 0.24, "single": 0.04}
@@ -19,12 +22,19 @@ MIX = {"add": 0.30, "remove": 0.18, "level": 0.06, "heal": 0.08, "real": 0.10, "
 
 @dataclass(frozen=True)
 class Sample:
-    """One training sample. `source` is None for a blank past image; latents are (4, s, s), scaled."""
+    """One training sample.
+
+    Attributes:
+        source, target: (4, s, s) scaled latents; no source is a blank past image.
+        where: (s, s) bool, the cells that the instruction is about: those it changes, or where it already holds those
+            it would have changed. None where they are not known.
+    """
 
     kind: str
     source: torch.Tensor | None
     target: torch.Tensor
     edits: tuple[Edit, ...]
+    where: torch.Tensor | None = None
 
     @property
     def text(self) -> str:
@@ -70,12 +80,12 @@ class Sampler:
     def _add(self, rng: np.random.Generator) -> Sample:
         pair = self._pick("painted", rng)
         clean, painted = self._images(pair)
-        return Sample("add", clean, painted, name(pair.lesions, Operation.ADD, rng))
+        return Sample("add", clean, painted, name(pair.lesions, Operation.ADD, rng), changed(clean, painted))
 
     def _remove(self, rng: np.random.Generator) -> Sample:
         pair = self._pick("painted", rng)
         clean, painted = self._images(pair)
-        return Sample("remove", painted, clean, name(pair.lesions, Operation.REMOVE, rng))
+        return Sample("remove", painted, clean, name(pair.lesions, Operation.REMOVE, rng), changed(clean, painted))
 
     def _level(self, rng: np.random.Generator) -> Sample:
         pair = self._pick("level", rng)
@@ -84,20 +94,21 @@ class Sampler:
         if rng.random() < 0.5:
             before, after, images = after, before, images[::-1]
         from_level = before.level if rng.random() < 0.8 else None
-        return Sample("level", *images, (after.edit(Operation.CHANGE, rng, from_level),))
+        return Sample("level", *images, (after.edit(Operation.CHANGE, rng, from_level),), changed(*images))
 
     def _heal(self, rng: np.random.Generator) -> Sample:
         pair = self._pick("heal", rng)
         clean, spoiled = self._images(pair)
-        return Sample("heal", spoiled, clean, name(pair.lesions, Operation.REMOVE, rng))
+        return Sample("heal", spoiled, clean, name(pair.lesions, Operation.REMOVE, rng), changed(clean, spoiled))
 
     def _real(self, rng: np.random.Generator) -> Sample:
         """Removal of real disease two times of three; read backwards, its adding."""
         pair = self._pick("real", rng)
         diseased, healed = self._images(pair)
+        where = changed(healed, diseased)
         if rng.random() < 0.66:
-            return Sample("real", diseased, healed, name(pair.lesions, Operation.REMOVE, rng))
-        return Sample("real", healed, diseased, name(pair.lesions, Operation.ADD, rng))
+            return Sample("real", diseased, healed, name(pair.lesions, Operation.REMOVE, rng), where)
+        return Sample("real", healed, diseased, name(pair.lesions, Operation.ADD, rng), where)
 
     def _nothing(self, rng: np.random.Generator) -> Sample:
         """An instruction that already holds: the image comes back.
@@ -108,19 +119,28 @@ class Sampler:
         chance = rng.random()
         if chance < 0.35:
             pair = self._pick("painted", rng)
-            _, painted = self._images(pair)
-            return Sample("nothing", painted, painted, name(pair.lesions, Operation.ADD, rng))
+            clean, painted = self._images(pair)
+            edits = name(pair.lesions, Operation.ADD, rng)
+            return Sample("nothing", painted, painted, edits, changed(clean, painted))
         if chance < 0.5:
             row = int(rng.choice(self.labelled))
             image = self.bank.clean[row].float()
             return Sample("nothing", image, image, (Edit(Operation.ADD, str(rng.choice(self.names[row]))),))
-        clean = self.bank.clean[int(rng.choice(self.normals))].float()
-        return Sample("nothing", clean, clean, name(self._pick("painted", rng).lesions, Operation.REMOVE, rng))
+        normal = self.bank.clean[int(rng.choice(self.normals))].float()
+        pair = self._pick("painted", rng)
+        edits = name(pair.lesions, Operation.REMOVE, rng)
+        # About where the lesion is in the chest whose words these are.
+        return Sample("nothing", normal, normal, edits, changed(*self._images(pair)))
 
     def _single(self, rng: np.random.Generator) -> Sample:
         row = int(rng.choice(self.adults))
         edits = tuple(Edit(Operation.ADD, finding) for finding in self.names[row])
         return Sample("single", None, self.bank.clean[row].float(), edits)
+
+
+def changed(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """The cells in which two (4, s, s) latents differ: (s, s) bool."""
+    return (after - before).abs().mean(0) > CHANGED
 
 
 def name(lesions: list[Lesion], operation: Operation, rng: np.random.Generator) -> tuple[Edit, ...]:
