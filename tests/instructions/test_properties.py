@@ -59,6 +59,18 @@ def test_parse_reads_what_render_writes(edits):
 
 
 @seeded
+@given(valid_instructions())
+def test_the_opposite_of_the_opposite_is_the_instruction(edits):
+    undoing = opposite(edits)
+    if undoing is None:
+        assert any(edit.operation is Operation.CHANGE and edit.from_level is None for edit in edits)
+    else:
+        assert opposite(undoing) == edits and all(one != other for one, other in zip(edits, undoing, strict=True))
+        assert parse(render(undoing)) == undoing, "it can be said"
+        assert [(e.finding, e.side, e.zone) for e in undoing] == [(e.finding, e.side, e.zone) for e in edits]
+
+
+@seeded
 @given(valid_instructions(), st.integers(0, 2**32))
 def test_case_articles_spaces_and_full_stops_do_not_matter(edits, seed):
     random = Random(seed)

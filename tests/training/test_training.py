@@ -178,7 +178,7 @@ def test_samples_say_what_they_show(sampler, kind):
             assert torch.equal(sample.where, changed(sample.source, sample.target))
         if kind == "nothing":
             assert torch.equal(sample.source, sample.target)
-            # The cells are those that a lesion of these words changed in some chest; of a mere label they are not known.
+            # Those that a lesion of these words changed in some chest; of a mere label they are not known.
             assert sample.where is None or sample.where.sum() == 4
             assert sample.where is not None or sample.edits[0].operation is Operation.ADD
         elif kind == "single":

@@ -266,7 +266,7 @@ def _our_relevance(
             coarse = np.zeros_like(coarse)
             warnings.append(
                 "what is asked seems to hold already: the model would change more for the opposite "
-                f"(balance {scale['balance']:.2f}, the least is {least:.2f}); without relevance it is edited all the same"
+                f"(balance {scale['balance']:.2f}, least {least:.2f}); without relevance it is edited all the same"
             )
     return coarse, spread, scale, warnings
 
