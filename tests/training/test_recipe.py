@@ -110,6 +110,9 @@ def test_a_recipe_runs_to_a_model_that_edits(data, tmp_path, monkeypatch):
     calibration = json.loads((model / "calibration.json").read_text())
     assert set(calibration["measured"]["scale"]) == {"700", "800", "900"}
     assert calibration["timesteps"] in ({}, calibration["measured"]["scale"])
+    held = calibration["measured"]["balance"]
+    assert held["under_least_balance_when_valid"] <= 0.05 and 0 <= held["auc"] <= 1
+    assert ("least_balance" in calibration) == (held["under_least_balance_when_nothing"] > 0.15)
 
     result = Editor.from_pretrained(model).open(data / "images/nih_003.jpg").edit("Add the finding of edema.", steps=3)
     changed = result.image.pixels != result.source.pixels

@@ -9,18 +9,26 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from instructx2x.editing import PROFILES, relevance, sampling
+from instructx2x.anatomy.pseudo_mask import pseudo_mask
+from instructx2x.editing import PROFILES, guidance, relevance, sampling
 from instructx2x.editing.profiles import THRESHOLD
+from instructx2x.errors import AnatomyError
+from instructx2x.evaluation.ranking import auroc
+from instructx2x.imaging.geometry import Frame
+from instructx2x.instructions import opposite, render
 from instructx2x.models import Backbone
 from instructx2x.training.samples import Sample, Sampler
+from instructx2x.training.vae import decode
 
 TIMESTEPS = (700, 800, 900)
 DRAWS = PROFILES["default"].draws
+# Share of valid instructions that may be taken for holding already.
+VALID_LOST = 0.05
 TEXT_GUIDANCE = (1.0, 1.5, 2.0, 3.0)
 
 
 def differences(backbone: Backbone, sample: Sample, seed: int) -> np.ndarray:
-    """D of a sample, with as many noise draws as the editor makes: (draws, timesteps, s, s)."""
+    """D of a sample's instruction and of its opposite, with the editor's draws: (2, draws, timesteps, s, s)."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn((DRAWS, *backbone.latent_shape[1:]), generator=generator)
     return relevance.differences(
@@ -28,11 +36,21 @@ def differences(backbone: Backbone, sample: Sample, seed: int) -> np.ndarray:
         sampling.official_scheduler(backbone.scheduler.config).alphas_cumprod,
         sample.source[None].to(backbone.device),
         sample.source[None].to(backbone.device) / backbone.vae.config.scaling_factor,
-        backbone.embed(sample.text),
+        [backbone.embed(sample.text), backbone.embed(render(opposite(sample.edits)))],
         backbone.embed(""),
         noise.to(backbone.device),
         TIMESTEPS,
     )
+
+
+def anatomy_cells(backbone: Backbone, sample: Sample) -> np.ndarray:
+    """The cells that the editor's anatomy allows on this sample's source: (s, s) bool; all for what has no place."""
+    display = decode(backbone.vae, sample.source[None])[0]
+    try:
+        allowed = pseudo_mask(sample.edits, display).values > 0
+    except AnatomyError:
+        return np.ones(backbone.latent_shape[2:], bool)
+    return guidance.any_in_cells(allowed, Frame(*display.shape, backbone.size), backbone.latent_shape[-1])
 
 
 @torch.no_grad()
@@ -70,8 +88,9 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     `null_p99` is the 99th percentile of D where nothing is to be done, `inside_median` its median in cells that the
     instruction truly changes, per timestep. `tau` is the threshold of R that best tells the two kinds of instruction
     apart by whether any cell passes it. Where the median is not above the percentile at every timestep the two kinds
-    overlap: no scale is written, and the editor normalises inside the anatomy. `text_guidance` is the smallest whose
-    edits come out as strong as painted.
+    overlap: no scale is written, and the editor normalises inside the anatomy. `least_balance` is the balance that 19
+    of 20 valid instructions reach; it is left out where instructions that already hold reach it almost as often.
+    `text_guidance` is the smallest whose edits come out as strong as painted.
 
     Args:
         sampler: of held-out patients.
@@ -79,9 +98,11 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     """
     rng = np.random.default_rng(seed)
     nothing = [sampler.draw(rng, "nothing") for _ in range(count)]
-    edits = [sampler.draw(rng, kind) for kind in ("add", "remove") for _ in range(count // 2)]
-    null = np.stack([differences(backbone, s, i) for i, s in enumerate(track(nothing, "nothing to do"))])
-    valid = np.stack([differences(backbone, s, i) for i, s in enumerate(track(edits, "valid edits"))])
+    kinds = [kind for kind in ("add", "remove", "real") if sampler.of_kind.get(kind, True)]
+    edits = [sampler.draw(rng, kind) for kind in kinds for _ in range(max(1, count // len(kinds)))]
+    of_nothing = np.stack([differences(backbone, s, i) for i, s in enumerate(track(nothing, "nothing to do"))])
+    of_edits = np.stack([differences(backbone, s, i) for i, s in enumerate(track(edits, "valid edits"))])
+    null, valid = of_nothing[:, 0], of_edits[:, 0]
     inside = np.stack([sample.where.numpy() for sample in edits])
     null_p99, inside_median = [], []
     for index in range(len(TIMESTEPS)):
@@ -109,6 +130,18 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
             "empty_when_nothing": round(float((peaks_null < tau).mean()), 3),
             "empty_when_valid": round(float((peaks_valid < tau).mean()), 3),
         }
+    balances_null, balances_valid = (
+        np.array([relevance.balance(*d, anatomy_cells(backbone, s)) for d, s in zip(found, samples, strict=True)])
+        for found, samples in ((of_nothing, nothing), (of_edits, edits))
+    )
+    least = float(np.quantile(balances_valid, VALID_LOST, method="lower"))
+    both = np.concatenate((balances_valid, balances_null))
+    auc = float(auroc((np.arange(len(both)) < len(edits))[:, None].astype(float), both[:, None])[0])
+    held = {
+        "under_least_balance_when_nothing": round(float((balances_null < least).mean()), 3),
+        "under_least_balance_when_valid": round(float((balances_valid < least).mean()), 3),
+        "auc": round(auc, 3),
+    }
     some = edits[:: max(1, len(edits) // 24)]
     strengths = {g: strength(backbone, some, g) for g in track(TEXT_GUIDANCE, "strength of guidance")}
     enough = [g for g, value in strengths.items() if value >= 0.9]
@@ -118,10 +151,12 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
         "tau": round(tau, 2),
         "text_guidance": min(enough) if enough else max(TEXT_GUIDANCE),
         "image_guidance": 1.0,
+        **({"least_balance": round(least, 4)} if (balances_null < least).mean() > 3 * VALID_LOST else {}),
         "measured": {
             "samples": {"nothing": len(nothing), "edits": len(edits)},
             "scale": scale,
             **emptiness,
+            "balance": held,
             "strength": {str(g): round(value, 3) for g, value in strengths.items()},
         },
     }
