@@ -108,6 +108,18 @@ def test_cells_that_fell_out_of_their_columns(table):
         read_cases(table("a.png,Add edema,p1,p2", header="image,instruction,patient,patient\n"))
 
 
+@pytest.mark.parametrize(("column", "meant"), [("finding", "findings"), ("Pateint", "patient"), ("seeds", "seed")])
+def test_a_misspelt_column_is_not_passed_over(table, column, meant):
+    with pytest.raises(InputError, match=f"has a column {column.lower()}: call it {meant}"):
+        read_cases(table("a.png,Add edema,1", header=f"image,instruction,{column}\n"))
+
+
+def test_other_columns_are_the_readers_own(table):
+    header = "image,instruction,study date,reader,findings,finding\n"
+    (case,) = read_cases(table("a.png,Add edema,2026,me,mass,x", header=header))
+    assert case.findings == {"mass"}
+
+
 def test_a_folder_for_the_images(table, tmp_path):
     path = table("a.png,Add edema,,,,,,,,,")
     (tmp_path / "lists").mkdir()

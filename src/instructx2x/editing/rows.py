@@ -7,6 +7,7 @@ import io
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from instructx2x.errors import InputError
@@ -15,6 +16,7 @@ from instructx2x.errors import InputError
 RESERVED = ("manifest.jsonl", "seconds.jsonl", "sheet.png")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
 MAX_TABLE_BYTES = 100_000_000
+OPTIONAL = ("instruction", "seed")
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,16 @@ def table_rows(table: Path, instruction: str | None = None, seed: int = 0) -> li
     )
 
 
-def read_cells(table: Path, wanted: Sequence[str]) -> list[dict[str, str]]:
+def read_cells(table: Path, wanted: Sequence[str], optional: Sequence[str] = OPTIONAL) -> list[dict[str, str]]:
     """Read a CSV file of rows to edit: one mapping a row, from the column's name in small letters to its text.
 
     Args:
         table: the file, UTF-8.
         wanted: columns that must be there.
+        optional: columns that mean something where they are there; all others are the reader's own.
 
     Raises:
-        InputError: the table cannot be read, lacks a column or names one twice, or is empty.
+        InputError: the table cannot be read, lacks a column or names one twice, seems to misspell one, or is empty.
     """
     try:
         if table.stat().st_size > MAX_TABLE_BYTES:
@@ -84,6 +87,11 @@ def read_cells(table: Path, wanted: Sequence[str]) -> list[dict[str, str]]:
         raise InputError(f"{table} needs one column image and one column instruction in its first line, not: {names}")
     if len(set(filled := [name for name in names if name])) < len(filled):
         raise InputError(f"{table} has two columns of one name in its first line: {names}")
+    absent = [name for name in optional if name not in names]
+    for name in set(names) - {*wanted, *optional}:
+        # Passed over in silence, it would be missed when hours of editing are done.
+        if meant := get_close_matches(name, absent, n=1, cutoff=0.85):
+            raise InputError(f"{table} has a column {name}: call it {meant[0]} if that is meant, or else less like it")
     longer = next((number for number, line in enumerate(lines) if any(line[len(names) :])), None)
     if longer is not None:
         raise InputError(f'{table}, row {longer}, has more cells than columns: put cells with commas into "quotes"')

@@ -16,6 +16,7 @@ from instructx2x.errors import InputError, InstructionError
 from instructx2x.instructions import Edit, Operation, parse, render
 
 OLDEST = 130
+OPTIONAL = ("instruction", "seed", "patient", "view", "sex", "age", "findings", "target", "target_findings", "boxes")
 NOTHING = ("no finding", "none", "normal")
 
 # x, y, width, height in pixels of the image, as `x2x edit --region` takes them.
@@ -186,7 +187,7 @@ def _known(findings: list[str] | None) -> frozenset[str] | None:
 
 
 def _table_cases(table: Path, images: Path, instruction: str | None) -> list[Case]:
-    cells = read_cells(table, ("image", "instruction") if instruction is None else ("image",))
+    cells = read_cells(table, ("image", "instruction") if instruction is None else ("image",), OPTIONAL)
     rows = named(
         (cell["image"], images / cell["image"], cell.get("instruction") or instruction or "", _seed(cell))
         for cell in cells
