@@ -265,8 +265,8 @@ def _our_relevance(
         if scale["balance"] < least:
             coarse = np.zeros_like(coarse)
             warnings.append(
-                "what is asked seems to hold already: the model would change more for the opposite "
-                f"(balance {scale['balance']:.2f}, least {least:.2f}); without relevance it is edited all the same"
+                "what is asked seems to hold already: the model would change more for the opposite (balance "
+                f"{scale['balance']:.2f}, least {least:.2f}); --no-relevance, relevance=False, edits all the same"
             )
     return coarse, spread, scale, warnings
 
