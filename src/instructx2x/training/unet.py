@@ -113,7 +113,7 @@ def train_unet(
     torch.manual_seed(seed)
     unet = build_unet(channels, sampler.bank.clean.shape[-1], text_encoder.config.hidden_size)
     if torch.device(device).type == "cpu":
-        # Steps are a quarter faster: the backward pass of torch's fused attention is slow on a CPU.
+        # The backward pass of torch's fused attention is slow on a CPU.
         unet.set_attn_processor(AttnProcessor())
     text_encoder.to(device).eval().requires_grad_(False)
     alphas = build_scheduler().alphas_cumprod.to(device)
