@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from quality.measures import mean_outside
-from quality.painted import HIGH_FINDINGS, remove_painted
 from quality.tables import Quality, print_tables
 from quality.tasks import MEASURED, METHODS, Task, choose, plan
 
@@ -47,7 +46,6 @@ from instructx2x.imaging.writing import write_png
 from instructx2x.instructions import Edit
 from instructx2x.progress import progress
 from instructx2x.training.data import load_table
-from instructx2x.training.simulation.lesions import load_outlines, traits
 
 SHOWN = 4  # edits of each finding, measure and method on a contact sheet
 
@@ -112,20 +110,6 @@ class Bench:
             self.keep_strip(task.key, strip(title, panels))
         self.journal.add(task.key, record)
 
-    def paint_and_remove(self, finding: str, file: str, number: int, view: str, known: dict) -> None:
-        """As `painted.remove_painted`, kept like every edit; nothing where the lungs are not found."""
-        key = high_key(finding, file)
-        if key in self.journal:
-            return
-        removal = remove_painted(self.editor, self.study(file).display, view, finding, number, known)
-        record: dict[str, Any] = {"measure": "skipped"}
-        if removal is not None:
-            title = f"{finding}: clean, painted, removed; {removal.left:.2f} of it left"
-            self.keep_strip(key, strip(title, (removal.clean, removal.painted, removal.removed)))
-            record = {"measure": "high resolution", "finding": finding, "file": file}
-            record |= {"left": removal.left, "line": removal.line, "mask": removal.mask}
-        self.journal.add(key, record)
-
     def strip_path(self, key: str) -> Path:
         return self.out / "strips" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.png"
 
@@ -154,18 +138,11 @@ def changes(study: Study, outcome: Result, after: np.ndarray, edit: Edit) -> dic
     }
 
 
-def high_key(finding: str, file: str) -> str:
-    return f"high resolution/{finding}/{file}"
-
-
-def write_sheets(bench: Bench, tasks: Sequence[Task], painted: Sequence[tuple[str, str]], out: Path) -> None:
+def write_sheets(bench: Bench, tasks: Sequence[Task], out: Path) -> None:
     for method, finding in dict.fromkeys((task.method, task.finding) for task in tasks):
         chosen = sorted((t for t in tasks if (t.method, t.finding) == (method, finding)), key=lambda task: task.number)
         columns = [bench.strips([t.key for t in chosen if t.measure == measure]) for measure in ("add", "remove")]
         write_sheet(columns, out / f"{method}-{finding.replace(' ', '-')}.png")
-    for finding in HIGH_FINDINGS:
-        strips = bench.strips([high_key(*pair) for pair in painted if pair[0] == finding])[: 2 * SHOWN]
-        write_sheet((strips[::2], strips[1::2]), out / f"high-resolution-{finding}.png")
 
 
 def run(bench: Bench, methods: Sequence[str], count: int, official_count: int) -> None:
@@ -189,16 +166,8 @@ def run(bench: Bench, methods: Sequence[str], count: int, official_count: int) -
             bench.source(task.file)
             bench.carry_out(task)
             advance()
-    painted = [(finding, file) for finding in HIGH_FINDINGS for file in images.normals[: max(1, count // 2)]]
-    painted = painted if "default" in methods else []
-    with progress("painting and removing", len(painted)) as advance:
-        known = traits(load_outlines(bench.data)) if painted else {}
-        views = dict(zip(table["file"], table["view"], strict=True))
-        for finding, file in painted:
-            bench.paint_and_remove(finding, file, images.normals.index(file), views[file], known)
-            advance()
-    write_sheets(bench, tasks, painted, bench.out / "sheets")
-    keys = [task.key for task in tasks] + [high_key(*pair) for pair in painted]
+    write_sheets(bench, tasks, bench.out / "sheets")
+    keys = [task.key for task in tasks]
     sources = {key.removeprefix("source/"): r for key, r in bench.journal.records.items() if key.startswith("source/")}
     people = {row["file"]: row for row in table.select("file", "sex", "age", "view").iter_rows(named=True)}
     records = [bench.journal[key] for key in keys]

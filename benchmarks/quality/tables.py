@@ -16,13 +16,6 @@ from quality.tasks import STRONG, WEAK
 
 Record = dict[str, Any]
 
-# What is painted and removed at high resolution: its name, the finding, and the record's entry.
-PAINTED = (
-    ("nodule", "nodule", "left"),
-    ("pneumothorax", "pneumothorax", "left"),
-    ("pleural line", "pneumothorax", "line"),
-)
-
 
 @dataclass(frozen=True)
 class Quality:
@@ -222,16 +215,6 @@ def nothing(quality: Quality) -> str:
     return markdown(header, rows)
 
 
-def painted(quality: Quality) -> str:
-    rows = []
-    for name, finding, value in PAINTED:
-        records = quality.of("high resolution", finding)
-        left = [r[value] for r in records]
-        seen = share(not e for e in empty(records))
-        rows.append([name, str(len(records)), seen, middle(left, ".2f"), share(part < 0.3 for part in left)])
-    return markdown(["painted", "images", "mask not empty", "left of it, median", "under 0.30 left"], rows)
-
-
 def goals(quality: Quality) -> str:
     """One row a goal, for the default method."""
     edits = quality.of("add") + quality.of("remove")
@@ -247,9 +230,6 @@ def goals(quality: Quality) -> str:
         ["empty mask where nothing is to be done", "at least 80 %", share(empty(nothing_to_do))],
         ["empty mask for a valid instruction", "at most 5 %", share(empty(edits))],
     ]
-    for name, finding, value in PAINTED:
-        left = middle([r[value] for r in quality.of("high resolution", finding)], ".2f")
-        rows.append([f"left of a painted {name} at high resolution, median", "under 0.30", left])
     return markdown(["default method", "goal", "measured"], rows)
 
 
@@ -263,5 +243,4 @@ def print_tables(quality: Quality, methods: Sequence[str]) -> None:
     if "default" in methods:
         print("\n## Level\n\n" + levels(quality))
         print("\n## Nothing to do\n\n" + nothing(quality))
-        print("\n## Painted at high resolution, and removed\n\n" + painted(quality))
         print("\n## Goals\n\n" + goals(quality))

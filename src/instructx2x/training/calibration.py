@@ -15,7 +15,7 @@ from instructx2x.editing.profiles import THRESHOLD
 from instructx2x.errors import AnatomyError
 from instructx2x.evaluation.ranking import auroc
 from instructx2x.imaging.geometry import Frame
-from instructx2x.instructions import opposite, render
+from instructx2x.instructions import Edit, Operation, opposite, render
 from instructx2x.models import Backbone
 from instructx2x.training.samples import Sample, Sampler
 from instructx2x.training.vae import decode
@@ -51,6 +51,18 @@ def anatomy_cells(backbone: Backbone, sample: Sample) -> np.ndarray:
     except AnatomyError:
         return np.ones(backbone.latent_shape[2:], bool)
     return guidance.any_in_cells(allowed, Frame(*display.shape, backbone.size), backbone.latent_shape[-1])
+
+
+def labelled_removal(sampler: Sampler, rng: np.random.Generator) -> Sample:
+    """Real disease, by its label, to be removed: what should come out is not known, so the target is the source."""
+    row = int(rng.choice(sampler.labelled))
+    image = sampler.bank.clean[row].float()
+    return Sample("labelled", image, image, (Edit(Operation.REMOVE, str(rng.choice(sampler.names[row]))),))
+
+
+def balances(samples: list[Sample], found: np.ndarray, backbone: Backbone) -> np.ndarray:
+    """(N,) `relevance.balance` of samples, whose D and that of the opposite are `found`."""
+    return np.array([relevance.balance(*d, anatomy_cells(backbone, s)) for d, s in zip(found, samples, strict=True)])
 
 
 @torch.no_grad()
@@ -89,7 +101,8 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     instruction truly changes, per timestep. `tau` is the threshold of R that best tells the two kinds of instruction
     apart by whether any cell passes it. Where the median is not above the percentile at every timestep the two kinds
     overlap: no scale is written, and the editor normalises inside the anatomy. `least_balance` is the balance that 19
-    of 20 valid instructions reach; it is left out where instructions that already hold reach it almost as often.
+    of 20 valid instructions reach, removals of labelled disease among them; it is left out where instructions that
+    already hold reach it almost as often.
     `text_guidance` is the smallest whose edits come out as strong as painted.
 
     Args:
@@ -102,6 +115,8 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     edits = [sampler.draw(rng, kind) for kind in kinds for _ in range(max(1, count // len(kinds)))]
     of_nothing = np.stack([differences(backbone, s, i) for i, s in enumerate(track(nothing, "nothing to do"))])
     of_edits = np.stack([differences(backbone, s, i) for i, s in enumerate(track(edits, "valid edits"))])
+    labelled = [labelled_removal(sampler, rng) for _ in range(max(1, count // len(kinds)))]
+    of_labelled = np.stack([differences(backbone, s, i) for i, s in enumerate(track(labelled, "labelled disease"))])
     null, valid = of_nothing[:, 0], of_edits[:, 0]
     inside = np.stack([sample.where.numpy() for sample in edits])
     null_p99, inside_median = [], []
@@ -130,13 +145,12 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
             "empty_when_nothing": round(float((peaks_null < tau).mean()), 3),
             "empty_when_valid": round(float((peaks_valid < tau).mean()), 3),
         }
-    balances_null, balances_valid = (
-        np.array([relevance.balance(*d, anatomy_cells(backbone, s)) for d, s in zip(found, samples, strict=True)])
-        for found, samples in ((of_nothing, nothing), (of_edits, edits))
-    )
+    balances_null = balances(nothing, of_nothing, backbone)
+    balances_valid = balances([*edits, *labelled], np.concatenate((of_edits, of_labelled)), backbone)
     least = float(np.quantile(balances_valid, VALID_LOST, method="lower"))
     both = np.concatenate((balances_valid, balances_null))
-    auc = float(auroc((np.arange(len(both)) < len(edits))[:, None].astype(float), both[:, None])[0])
+    is_valid = np.arange(len(both)) < len(balances_valid)
+    auc = float(auroc(is_valid[:, None].astype(float), both[:, None])[0])
     held = {
         "under_least_balance_when_nothing": round(float((balances_null < least).mean()), 3),
         "under_least_balance_when_valid": round(float((balances_valid < least).mean()), 3),
@@ -153,7 +167,7 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
         "image_guidance": 1.0,
         **({"least_balance": round(least, 4)} if (balances_null < least).mean() > 3 * VALID_LOST else {}),
         "measured": {
-            "samples": {"nothing": len(nothing), "edits": len(edits)},
+            "samples": {"nothing": len(nothing), "edits": len(edits), "labelled": len(labelled)},
             "scale": scale,
             **emptiness,
             "balance": held,

@@ -1,0 +1,151 @@
+"""Removal at high resolution: what an instruction leaves of a finding that was painted on a real normal.
+
+    python benchmarks/painted_removal.py --data DATA --out OUT [--count 12] [--model FOLDER ...]
+
+A nodule and a pneumothorax are painted at 1,024 pixels a side on COUNT normals of val patients, as for training, and
+each model is asked to remove them. "clean latents" is what remains when the model's edit is perfect: the latents of the
+clean image, through the same autoencoder and compositing. Prints a Markdown table with 95 % intervals (Wilson), and
+writes a contact sheet for each model and finding to OUT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from first_light import held_out
+from PIL import Image
+from quality.measures import line_left, markdown, middle, painted_left, share
+
+from instructx2x import Editor
+from instructx2x.editing.compositing import composite
+from instructx2x.editing.study import Study
+from instructx2x.errors import InputError, InstructX2XError
+from instructx2x.evaluation.reporting.strips import strip, write_sheet
+from instructx2x.imaging.geometry import resize
+from instructx2x.instructions import Edit, Operation, render
+from instructx2x.progress import progress
+from instructx2x.training.data import load_table
+from instructx2x.training.simulation.chest import Chest, find_chest
+from instructx2x.training.simulation.lesions import draw, load_outlines, traits
+
+SIDE = 1024  # pixels
+FINDINGS = ("nodule", "pneumothorax")
+LEVEL = ("moderate", 3.0)  # of what is painted
+LINE = 4.0  # pixels: the side of one of the bundled model's own pixels
+GOAL = 0.3
+SHOWN = 4  # on a contact sheet
+
+
+@dataclass(frozen=True)
+class Painting:
+    """A finding painted on a normal.
+
+    Attributes:
+        finding: one of FINDINGS.
+        number: of the normal, and seed of the painting and of its removal.
+        chest: found in `clean`.
+        clean, painted: (SIDE, SIDE) brightness at 8 bits.
+    """
+
+    finding: str
+    number: int
+    chest: Chest
+    clean: np.ndarray
+    painted: np.ndarray
+
+    def left(self, image: np.ndarray) -> float:
+        """Share of the painted change that is in `image`, see `measures.painted_left`."""
+        return painted_left(self.clean, self.painted, image, np.maximum(*self.chest.lungs.values()) > 0.5)
+
+    def line(self, image: np.ndarray) -> float | None:
+        """Share of the pleural line that is in `image`; None for what has no line."""
+        return line_left(self.clean, self.painted, image, LINE) if self.finding == "pneumothorax" else None
+
+
+def stored(image: np.ndarray) -> np.ndarray:
+    """(H, W) brightness -> uint8."""
+    return np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
+
+
+def paintings(data: Path, editor: Editor, count: int) -> Iterator[Painting]:
+    """Both findings on the first `count` normals whose lungs are found."""
+    table = load_table(data)
+    views = dict(zip(table["file"], table["view"], strict=True))
+    known = traits(load_outlines(data))
+    number = 0
+    for file in held_out(table, "nih", exactly="No Finding"):
+        square = resize(editor.open(data / file).display, SIDE, SIDE, Image.Resampling.BICUBIC)
+        clean = stored(square).astype(np.float32) / 255
+        chest = find_chest(clean)
+        if chest is None:
+            continue
+        for finding in FINDINGS:
+            lesion = draw(known, np.random.default_rng((SIDE, number)), finding).at_level(*LEVEL)
+            painted = stored(lesion.paint(chest, views[file], known)).astype(np.float32) / 255
+            yield Painting(finding, number, chest, clean, painted)
+        number += 1
+        if number == count:
+            return
+
+
+@torch.no_grad()
+def perfect(painted: Study, clean: Study) -> np.ndarray:
+    """The painted image edited with the clean one's latents: (H, W) brightness."""
+    backbone = painted.editor.backbone
+    wanted, known = (backbone.decode(study.view("letterbox").z0)[0].mean(0).cpu().numpy() for study in (clean, painted))
+    everywhere = np.ones(painted.display.shape, np.float32)
+    return composite(painted.display, wanted, known, everywhere, painted.view("letterbox").frame)
+
+
+def rows(made: Sequence[Painting], editor: Editor, name: str, out: Path) -> Iterator[list[str]]:
+    """The table's rows of one model."""
+    for finding in FINDINGS:
+        some = [painting for painting in made if painting.finding == finding]
+        removed, best, empty, strips = [], [], 0, []
+        with progress(f"{name}: removing {finding}", len(some)) as advance:
+            for painting in some:
+                study = editor.open(stored(painting.painted))
+                result = study.edit(render((Edit(Operation.REMOVE, finding),)), seed=painting.number)
+                removed.append(result.image.display())
+                best.append(perfect(study, editor.open(stored(painting.clean))))
+                empty += not result.mask.any()
+                title = f"{finding}: clean, painted, removed; {painting.left(removed[-1]):.2f} of it left"
+                strips.append(strip(title, (painting.clean, painting.painted, removed[-1])))
+                advance()
+        write_sheet((strips[: 2 * SHOWN : 2], strips[1 : 2 * SHOWN : 2]), out / f"{name}-{finding}.png")
+        measures = {finding: Painting.left} | ({"pleural line": Painting.line} if finding == "pneumothorax" else {})
+        for what, measure in measures.items():
+            left = [measure(painting, image) for painting, image in zip(some, removed, strict=True)]
+            limit = [measure(painting, image) for painting, image in zip(some, best, strict=True)]
+            under = share([value < GOAL for value in left])
+            yield [what, name, str(len(some)), str(empty), middle(left, ".2f"), under, middle(limit, ".2f")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", action="append", help="bundled (the default), or folders, to compare")
+    parser.add_argument("--count", type=int, default=12, help="normals")
+    options = parser.parse_args()
+    try:
+        if options.count < 1:
+            raise InputError("--count starts at 1")
+        options.out.mkdir(parents=True, exist_ok=True)
+        editors = {Path(model).name: Editor.from_pretrained(model) for model in options.model or ["bundled"]}
+        made = list(paintings(options.data, next(iter(editors.values())), options.count))
+        told = [row for name, editor in editors.items() for row in rows(made, editor, name, options.out)]
+    except InstructX2XError as error:
+        sys.exit(str(error))
+    header = ["painted", "model", "images", "empty masks", "left of it, median", "under 0.30 left", "clean latents"]
+    print(markdown(header, sorted(told, key=lambda row: row[0])))
+
+
+if __name__ == "__main__":
+    main()
