@@ -93,16 +93,58 @@ def strength(backbone: Backbone, samples: list[Sample], text_guidance: float, st
     return float(np.median(ratios))
 
 
+def scale_of(null: np.ndarray, valid: np.ndarray, inside: np.ndarray) -> tuple[list[float], list[float]]:
+    """`null_p99` and `inside_median` of `relevance.normalise_calibrated`, one a timestep.
+
+    Args:
+        null, valid: (N, draws, timesteps, s, s) D where nothing is to be done, and of valid instructions.
+        inside: (N, s, s) bool, the cells that each valid one truly changes.
+    """
+    steps = range(null.shape[2])
+    low = [round(float(np.percentile(null[:, :, step], 99)), 5) for step in steps]
+    high = [round(float(np.median(valid[:, :, step].mean(axis=1)[inside])), 5) for step in steps]
+    return low, high
+
+
+def best_threshold(null: np.ndarray, valid: np.ndarray, limits: tuple[list[float], list[float]]) -> tuple[float, dict]:
+    """The tau that best tells the two kinds apart by whether any cell passes it, and how often neither does."""
+    null, valid = (
+        np.array([relevance.normalise_calibrated(maps, *limits)[0].max() for maps in some]) for some in (null, valid)
+    )
+    tau = float(max(np.arange(0.05, 0.51, 0.05), key=lambda t: (null < t).mean() + (valid >= t).mean()))
+    return tau, {"empty_when_nothing": _share(null < tau), "empty_when_valid": _share(valid < tau)}
+
+
+def least_balance(null: np.ndarray, valid: np.ndarray) -> tuple[float | None, dict]:
+    """The balance that all but VALID_LOST of the valid instructions reach, and what it tells.
+
+    None where those that already hold reach it almost as often.
+
+    Args:
+        null, valid: (N,) balances of instructions that already hold, and of valid ones.
+    """
+    least = float(np.quantile(valid, VALID_LOST, method="lower"))
+    kind = np.repeat([0.0, 1.0], [len(null), len(valid)])[:, None]
+    measured = {
+        "under_least_balance_when_nothing": _share(null < least),
+        "under_least_balance_when_valid": _share(valid < least),
+        "auc": round(float(auroc(kind, np.concatenate((null, valid))[:, None])[0]), 3),
+    }
+    return (round(least, 4) if (null < least).mean() > 3 * VALID_LOST else None), measured
+
+
+def _share(hits: np.ndarray) -> float:
+    return round(float(hits.mean()), 3)
+
+
 @torch.no_grad()
 def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 200, seed: int = 0) -> dict:
     """Measure and write `calibration.json`.
 
     `null_p99` is the 99th percentile of D where nothing is to be done, `inside_median` its median in cells that the
-    instruction truly changes, per timestep. `tau` is the threshold of R that best tells the two kinds of instruction
-    apart by whether any cell passes it. Where the median is not above the percentile at every timestep the two kinds
-    overlap: no scale is written, and the editor normalises inside the anatomy. `least_balance` is the balance that 19
-    of 20 valid instructions reach, removals of labelled disease among them; it is left out where instructions that
-    already hold reach it almost as often.
+    instruction truly changes, per timestep. Where the median is not above the percentile at every timestep the two
+    kinds overlap: no scale is written, and the editor normalises inside the anatomy. `tau` is the best threshold of R
+    on that scale. `least_balance` is what 19 of 20 valid instructions reach, removals of labelled disease among them.
     `text_guidance` is the smallest whose edits come out as strong as painted.
 
     Args:
@@ -112,50 +154,23 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     rng = np.random.default_rng(seed)
     nothing = [sampler.draw(rng, "nothing") for _ in range(count)]
     kinds = [kind for kind in ("add", "remove", "real") if sampler.of_kind.get(kind, True)]
-    edits = [sampler.draw(rng, kind) for kind in kinds for _ in range(max(1, count // len(kinds)))]
+    each = max(1, count // len(kinds))
+    edits = [sampler.draw(rng, kind) for kind in kinds for _ in range(each)]
+    labelled = [labelled_removal(sampler, rng) for _ in range(each if len(sampler.labelled) else 0)]
     of_nothing = np.stack([differences(backbone, s, i) for i, s in enumerate(track(nothing, "nothing to do"))])
-    of_edits = np.stack([differences(backbone, s, i) for i, s in enumerate(track(edits, "valid edits"))])
-    labelled = [labelled_removal(sampler, rng) for _ in range(max(1, count // len(kinds)))]
-    of_labelled = np.stack([differences(backbone, s, i) for i, s in enumerate(track(labelled, "labelled disease"))])
-    null, valid = of_nothing[:, 0], of_edits[:, 0]
-    inside = np.stack([sample.where.numpy() for sample in edits])
-    null_p99, inside_median = [], []
-    for index in range(len(TIMESTEPS)):
-        low = float(np.percentile(null[:, :, index], 99))
-        high = float(np.median(valid[:, :, index].mean(axis=1)[inside]))
-        null_p99.append(round(low, 5))
-        inside_median.append(round(high, 5))
+    numbered = [*enumerate(edits), *enumerate(labelled)]
+    of_valid = np.stack([differences(backbone, s, i) for i, s in track(numbered, "valid instructions")])
+    # What labelled disease should become is not known: it has a balance only.
+    null, valid = of_nothing[:, 0], of_valid[: len(edits), 0]
+    limits = scale_of(null, valid, np.stack([sample.where.numpy() for sample in edits]))
     scale = {
-        str(t): {"null_p99": low, "inside_median": high}
-        for t, low, high in zip(TIMESTEPS, null_p99, inside_median, strict=True)
+        str(t): {"null_p99": low, "inside_median": high} for t, low, high in zip(TIMESTEPS, *limits, strict=True)
     }
-    separable = all(high > low for low, high in zip(null_p99, inside_median, strict=True))
-
-    def peak(maps: np.ndarray) -> np.ndarray:
-        return np.array(
-            [relevance.normalise_calibrated(m, null_p99, inside_median)[0].max() for m in maps]
-        )
-
-    tau, emptiness = THRESHOLD, {}
-    if separable:
-        peaks_null, peaks_valid = peak(null), peak(valid)
-        grid = np.arange(0.05, 0.51, 0.05)
-        tau = float(max(grid, key=lambda t: (peaks_null < t).mean() + (peaks_valid >= t).mean()))
-        emptiness = {
-            "empty_when_nothing": round(float((peaks_null < tau).mean()), 3),
-            "empty_when_valid": round(float((peaks_valid < tau).mean()), 3),
-        }
-    balances_null = balances(nothing, of_nothing, backbone)
-    balances_valid = balances([*edits, *labelled], np.concatenate((of_edits, of_labelled)), backbone)
-    least = float(np.quantile(balances_valid, VALID_LOST, method="lower"))
-    both = np.concatenate((balances_valid, balances_null))
-    is_valid = np.arange(len(both)) < len(balances_valid)
-    auc = float(auroc(is_valid[:, None].astype(float), both[:, None])[0])
-    held = {
-        "under_least_balance_when_nothing": round(float((balances_null < least).mean()), 3),
-        "under_least_balance_when_valid": round(float((balances_valid < least).mean()), 3),
-        "auc": round(auc, 3),
-    }
+    separable = all(high > low for low, high in zip(*limits, strict=True))
+    tau, emptiness = best_threshold(null, valid, limits) if separable else (THRESHOLD, {})
+    least, held = least_balance(
+        balances(nothing, of_nothing, backbone), balances([*edits, *labelled], of_valid, backbone)
+    )
     some = edits[:: max(1, len(edits) // 24)]
     strengths = {g: strength(backbone, some, g) for g in track(TEXT_GUIDANCE, "strength of guidance")}
     enough = [g for g, value in strengths.items() if value >= 0.9]
@@ -165,7 +180,7 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
         "tau": round(tau, 2),
         "text_guidance": min(enough) if enough else max(TEXT_GUIDANCE),
         "image_guidance": 1.0,
-        **({"least_balance": round(least, 4)} if (balances_null < least).mean() > 3 * VALID_LOST else {}),
+        **({} if least is None else {"least_balance": least}),
         "measured": {
             "samples": {"nothing": len(nothing), "edits": len(edits), "labelled": len(labelled)},
             "scale": scale,

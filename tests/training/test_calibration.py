@@ -1,0 +1,47 @@
+"""What calibration.json is told from: numbers alone, without a model."""
+
+import numpy as np
+import pytest
+
+from instructx2x.training.calibration import VALID_LOST, best_threshold, least_balance, scale_of
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_the_scale_is_a_percentile_and_a_median_of_each_timestep(rng):
+    null, valid = rng.gamma(2, 1, (2, 6, 4, 3, 5, 5))
+    inside = rng.random((6, 5, 5)) < 0.3
+    low, high = scale_of(null, valid, inside)
+    for step in range(3):
+        assert low[step] == pytest.approx(np.percentile(null[:, :, step], 99), abs=1e-5)
+        cells = [valid[n, :, step, y, x].mean() for n, y, x in zip(*np.nonzero(inside), strict=True)]
+        assert high[step] == pytest.approx(np.median(cells), abs=1e-5)
+
+
+def test_the_threshold_tells_the_two_kinds_apart():
+    null, valid = np.zeros((10, 2, 1, 4, 4)), np.zeros((10, 2, 1, 4, 4))
+    null[:, :, :, 0, 0], valid[:, :, :, 1, 1] = 0.2, 0.8
+    valid[0] = 0
+    tau, told = best_threshold(null, valid, ([0.0], [1.0]))
+    assert 0.2 < tau <= 0.5
+    assert told == {"empty_when_nothing": 1.0, "empty_when_valid": 0.1}
+
+
+def test_the_least_balance_loses_no_more_than_it_may(rng):
+    valid = rng.lognormal(0.5, 0.5, 200)
+    least, told = least_balance(rng.lognormal(-0.5, 0.5, 300), valid)
+    assert (valid < least - 1e-4).mean() <= VALID_LOST <= (valid <= least + 1e-4).mean()
+    assert told["under_least_balance_when_valid"] <= VALID_LOST < told["under_least_balance_when_nothing"]
+    # Two lognormals: the chance that one passes the other is that of a normal deviate.
+    assert told["auc"] == pytest.approx(0.92, abs=0.03)
+
+
+def test_no_least_balance_where_it_tells_nothing(rng):
+    same = rng.lognormal(0, 1, 400)
+    least, told = least_balance(same[:200], same[200:])
+    assert least is None and told["auc"] == pytest.approx(0.5, abs=0.06)
+    # Upside down it is no better.
+    assert least_balance(same + 10, same)[0] is None
