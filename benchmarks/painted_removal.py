@@ -139,7 +139,11 @@ def main() -> None:
             raise InputError("--count starts at 1")
         options.out.mkdir(parents=True, exist_ok=True)
         editors = {Path(model).name: Editor.from_pretrained(model) for model in options.model or ["bundled"]}
-        made = list(paintings(options.data, next(iter(editors.values())), options.count))
+        made = []
+        with progress("painting", len(FINDINGS) * options.count) as advance:
+            for painting in paintings(options.data, next(iter(editors.values())), options.count):
+                made.append(painting)
+                advance()
         told = [row for name, editor in editors.items() for row in rows(made, editor, name, options.out)]
     except InstructX2XError as error:
         sys.exit(str(error))

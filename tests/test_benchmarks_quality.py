@@ -1,8 +1,9 @@
-"""What benchmarks/edit_quality.py and benchmarks/simulation_check.py count by, and that a killed run goes on."""
+"""What edit_quality.py, painted_removal.py and simulation_check.py count by, and that a killed run goes on."""
 
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import edit_quality
+import painted_removal
 import simulation_check
 from quality import measures, tables, tasks
 
@@ -255,6 +257,30 @@ def test_a_killed_benchmark_goes_on_to_the_same_tables(data, tmp_path, tiny_mode
         return {key: {name: value for name, value in line.items() if name != "seconds"} for key, line in found.items()}
 
     assert values(path.read_bytes()) == values(whole)
+
+
+def test_painted_findings_are_removed_by_every_model(tmp_path, tiny_model, make_chest, monkeypatch, capsys):
+    clean = make_chest(96, 96).astype(np.float32) / 255
+    painted = clean.copy()
+    painted[30:50, 20:40] = 1
+    whole = SimpleNamespace(lungs={"right": np.ones((96, 96)), "left": np.zeros((96, 96))})
+    made = [painted_removal.Painting(finding, 3, whole, clean, painted) for finding in painted_removal.FINDINGS]
+    monkeypatch.setattr(painted_removal, "paintings", lambda *_: iter(made))
+    assert made[0].left(painted) == pytest.approx(1) and made[0].left(clean) == pytest.approx(0)
+    assert made[0].line(clean) is None and made[1].line(clean) == pytest.approx(0)
+    arguments = ["painted_removal.py", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    arguments += ["--model", str(tiny_model)]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--count", "1"])
+    painted_removal.main()
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == ["nodule", "pleural line", "pneumothorax"]
+    assert all(line.split(" | ")[1:3] == [tiny_model.name, "1"] for line in lines[2:])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"{tiny_model.name}-{finding}.png" for finding in painted_removal.FINDINGS
+    }
+    monkeypatch.setattr(sys, "argv", [*arguments, "--count", "0"])
+    with pytest.raises(SystemExit, match=r"^--count starts at 1$"):
+        painted_removal.main()
 
 
 def test_a_method_that_is_not_there_ends_in_one_line(data, tmp_path, monkeypatch):
