@@ -167,10 +167,9 @@ def run(bench: Bench, methods: Sequence[str], count: int, official_count: int) -
             bench.carry_out(task)
             advance()
     write_sheets(bench, tasks, bench.out / "sheets")
-    keys = [task.key for task in tasks]
     sources = {key.removeprefix("source/"): r for key, r in bench.journal.records.items() if key.startswith("source/")}
     people = {row["file"]: row for row in table.select("file", "sex", "age", "view").iter_rows(named=True)}
-    records = [bench.journal[key] for key in keys]
+    records = [bench.journal[task.key] for task in tasks]
     quality = Quality(findings, bench.scorer.findings, bench.scorer.auc, sources, images.val, people, records)
     print_tables(quality, methods)
 

@@ -12,8 +12,8 @@ from instructx2x.imaging.geometry import Frame
 from instructx2x.imaging.reading import from_array
 
 ADD = "Add the finding of left pleural effusion."
-# No lungs are looked for and few steps are done: most properties hold for any anatomy and number of steps.
 REMOVE = "Remove the finding of left pleural effusion."
+# No lungs are looked for and few steps are done: most properties hold for any anatomy and number of steps.
 QUICK = {"anatomy": "prior", "steps": 3}
 
 

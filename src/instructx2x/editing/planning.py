@@ -240,10 +240,11 @@ def _our_relevance(
     """R and its spread on the latent cells, how it was normalised, and warnings."""
     backbone = study.editor.backbone
     where = guidance.any_in_cells(allowed > 0, view.frame, view.z0.shape[-1])
-    entries = {int(t): entry for t, entry in (backbone.calibration or {"timesteps": {}})["timesteps"].items()}
+    calibration = backbone.calibration or {}
+    entries = {int(t): entry for t, entry in calibration.get("timesteps", {}).items()}
     train_timesteps = backbone.scheduler.config.num_train_timesteps
     timesteps = sorted(entries) or [int(level * train_timesteps) for level in request.settings.profile.timesteps]
-    least = (backbone.calibration or {}).get("least_balance")
+    least = calibration.get("least_balance")
     undoing = None if least is None else opposite(request.edits)
     texts = [request.text] if undoing is None else [request.text, render(undoing)]
     found = _differences(study, texts, view, noise, timesteps)

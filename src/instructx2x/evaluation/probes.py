@@ -23,7 +23,7 @@ from instructx2x.evaluation.journal import Journal, digest
 from instructx2x.evaluation.methods import Options, make_edits, reseeded
 from instructx2x.evaluation.scoring import known
 from instructx2x.imaging.reading import read
-from instructx2x.instructions import Operation, parse, render
+from instructx2x.instructions import Operation, opposite, parse, render
 
 PARAPHRASES = {"Add the finding of": "Please introduce", "Remove the finding of": "Eliminate"}
 
@@ -32,7 +32,7 @@ def reversal(case: Case, edited: Path) -> Case | None:
     """The case that takes an edit back: removal of all that was added. None where that is not what was asked."""
     if case.holds or any(edit.operation is not Operation.ADD for edit in case.edits):
         return None
-    back = tuple(replace(edit, operation=Operation.REMOVE) for edit in case.edits)
+    back = opposite(case.edits)
     row = replace(case.row, image=str(edited.name), path=edited, instruction=render(back))
     return replace(case, row=row, edits=back)
 
