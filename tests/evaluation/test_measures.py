@@ -180,6 +180,34 @@ def test_direction_is_counted_finding_by_finding():
     assert cells["change edema"] == (0, 1)
 
 
+def test_controls_are_the_findings_that_were_not_asked_for():
+    cases = [
+        case(0, "Add effusion"),
+        case(1, "Remove edema", frozenset({"edema"})),
+        case(2, "Add effusion and remove edema", frozenset({"edema"})),
+        case(3, "Add mass"),
+        case(4, "Remove edema"),  # nothing to do
+    ]
+    after = np.array(
+        [
+            [0.6, 0.7, 0.5, 0.9, 50],  # the edema rises, and most
+            [0.3, 0.2, 0.5, 0.9, 50],  # the effusion falls too, the edema further
+            [0.9, 0.1, 0.5, 0.9, 50],  # both ways: nothing is compared
+            [0.4, 0.6, 0.9, 0.9, 50],  # the mass, which is not told well, rises most
+            [0.1, 0.1, 0.1, 0.9, 50],
+        ]
+    )
+    source = {c.name: record(np.array([0.5, 0.5, 0.5, 0.9, 50])) for c in cases}
+    scored = made(cases, {"source": source, "ours": {c.name: record(a) for c, a in zip(cases, after, strict=True)}})
+    nan = np.nan
+    moved, most = measures.controls(scored, by_name(scored, "ours"))
+    np.testing.assert_array_equal(moved, [[nan, 1, nan], [1, nan, nan], [nan] * 3, [0, 1, nan], [nan] * 3])
+    np.testing.assert_array_equal(most, [[nan, 1, nan], [0, nan, nan], [nan] * 3, [0, 0, nan], [nan] * 3])
+    for which, add, remove in ((False, (2, 3), (1, 1)), (True, (1, 3), (0, 1))):
+        cells = {row[0]: (row[1].hits, row[1].total) for row in summary.directions(scored, most=which).rows}
+        assert cells["add, control"] == add and cells["remove, control"] == remove
+
+
 def test_levels_are_compared_on_one_image():
     cases = [
         case(0, "Add mild edema", image="a"),

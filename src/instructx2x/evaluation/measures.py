@@ -79,6 +79,24 @@ def directions(scored: Scored, method: Method, *, held: bool = True) -> tuple[np
     return hits, np.where(np.isnan(hits), np.nan, (right > 0) & further)
 
 
+def controls(scored: Scored, method: Method) -> tuple[np.ndarray, np.ndarray]:
+    """The same of the well-told findings that were not edited, in the way that the edited ones of the case were to move.
+
+    What moves when something else was asked for is no success: `directions` has to be ahead of it. Where a case asks
+    for both ways, nothing is compared.
+
+    Returns:
+        Two (N, findings) float arrays of 1 and 0: moved that way, and further so than any other finding, edited or not;
+        NaN for edited findings, for those that the judge does not tell well, and where no image is there.
+    """
+    up, down = (scored.ways > 0).any(axis=1), (scored.ways < 0).any(axis=1)
+    way = (up.astype(int) - down)[:, None]
+    asked = (scored.ways == 0) & (way != 0) & method.present[:, None] & scored.told_well
+    along = way * scored.moved(method)
+    furthest = along >= along.max(axis=1, keepdims=True, initial=-np.inf)
+    return np.where(asked, along > 0, np.nan), np.where(asked, (along > 0) & furthest, np.nan)
+
+
 def moved_right(scored: Scored, method: Method, *, held: bool = True) -> np.ndarray:
     """The first of `directions` alone: a bootstrap need not compare all findings with all."""
     asked = (scored.ways != 0) & method.present[:, None]

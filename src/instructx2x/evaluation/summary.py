@@ -121,7 +121,8 @@ def by_finding(scored: Scored, measured: Measured) -> Table:
 
 
 def directions(scored: Scored, *, most: bool) -> Table:
-    """Directional success per operation and finding, one column a method."""
+    """Directional success per operation and finding, one column a method, and as a control what was not asked for."""
+    controls = {m.name: measures.controls(scored, m)[int(most)] for m in scored.methods if m.name != COPY}
     hits = {m.name: measures.directions(scored, m, held=False)[int(most)] for m in scored.methods if m.name != COPY}
     asked = {
         operation: np.array(
@@ -145,11 +146,14 @@ def directions(scored: Scored, *, most: bool) -> Table:
         together = [Count.of(np.concatenate([np.empty(0), *(found[w, c] for c, w in held)])) for found in hits.values()]
         if any(cell.total for cell in together):
             rows.append((f"{word}, judged findings together", *together))
+            of = asked[operation].any(axis=1)
+            rows.append((f"{word}, control", *(Count.of(found[of].ravel()) for found in controls.values())))
     what = "as asked, and further so than that of any finding that was not edited" if most else "as asked"
     note = (
         f"How often the score of the edited finding moved {what}: counts of edits, with Wilson's interval"
         f"{'' if most else '; by chance half do'}. Edits with nothing to do are left out. Findings that "
-        f"the judge does not tell well (AUC under {GOOD_AUC}) are not judged: they are shown, and count nowhere else."
+        f"the judge does not tell well (AUC under {GOOD_AUC}) are not judged: they are shown, and count nowhere else. "
+        "Control: how often the same is true of the judged findings that were not edited, in the way of what was."
     )
     key, title = ("most", "Direction, more than any other finding") if most else ("direction", "Direction")
     return Table(key, title, ("edit", *hits), tuple(rows), note)
