@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from first_light import held_out
-from quality.measures import markdown, middle, share
+from markdown_tables import markdown, middle, share
 from scipy import ndimage
 
 from instructx2x.anatomy.heart import Heart, cardiothoracic_ratio, find_heart

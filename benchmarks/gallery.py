@@ -15,20 +15,25 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from quality.tasks import MEASURED, asked_side
 
 from instructx2x import NOTICE, Editor
 from instructx2x.editing.pictures import overlay
 from instructx2x.errors import InstructX2XError
 from instructx2x.evaluation.reporting.strips import CAPTION, strip
-from instructx2x.instructions import Edit, Operation, render
+from instructx2x.instructions import FINDINGS, Edit, Operation, render
 from instructx2x.progress import progress
+from instructx2x.training import judge_cases
 
 GROUPS = {
     "pleura-and-heart": ("pleural effusion", "pneumothorax", "pleural thickening", "cardiomegaly"),
     "lungs": ("edema", "consolidation", "lung opacity", "atelectasis"),
     "small": ("pneumonia", "mass", "nodule"),
 }
+
+
+def asked_side(finding: str, number: int) -> str | None:
+    """Sides in turn; none for what has no side, and for edema, which is on both unless said otherwise."""
+    return ("left", "right")[number % 2] if FINDINGS[finding].has_side and finding != "edema" else None
 
 
 def row(editor: Editor, finding: str, number: int) -> np.ndarray:
@@ -59,7 +64,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="bundled", help="bundled, or a folder")
     options = parser.parse_args()
-    assert sorted(chain(*GROUPS.values())) == sorted(MEASURED)
+    assert sorted(chain(*GROUPS.values())) == sorted(judge_cases.FINDINGS)
     try:
         editor, numbers = Editor.from_pretrained(options.model), count()
         with progress("editing", sum(map(len, GROUPS.values()))) as advance:

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from first_light import held_out
+from markdown_tables import markdown, middle, share
 from PIL import Image
-from quality.measures import line_left, markdown, middle, painted_left, share
+from scipy import ndimage
 
 from instructx2x import Editor
 from instructx2x.editing.compositing import composite
@@ -39,6 +40,7 @@ FINDINGS = ("nodule", "pneumothorax")
 LEVEL = ("moderate", 3.0)  # of what is painted
 LINE = 4.0  # pixels: the side of one of the bundled model's own pixels
 GOAL = 0.3
+SEEN = 0.01  # brightness; less is not taken for painted
 SHOWN = 4  # on a contact sheet
 
 
@@ -60,12 +62,47 @@ class Painting:
     painted: np.ndarray
 
     def left(self, image: np.ndarray) -> float:
-        """Share of the painted change that is in `image`, see `measures.painted_left`."""
+        """Share of the painted change that is in `image`, see `painted_left`."""
         return painted_left(self.clean, self.painted, image, np.maximum(*self.chest.lungs.values()) > 0.5)
 
     def line(self, image: np.ndarray) -> float | None:
         """Share of the pleural line that is in `image`; None for what has no line."""
         return line_left(self.clean, self.painted, image, LINE) if self.finding == "pneumothorax" else None
+
+
+def painted_left(clean: np.ndarray, painted: np.ndarray, edited: np.ndarray, lungs: np.ndarray) -> float:
+    """What is left of a painted change in an edited image: 1 all of it, 0 none.
+
+    The part of (edited - clean) that looks like (painted - clean), as a share of it (least squares). What the edit did
+    to the lung around it is taken off first: a nodule in a lung that became darker as a whole still stands out.
+
+    Args:
+        clean, painted, edited: (H, W) brightness.
+        lungs: (H, W) bool.
+    """
+    wanted, got = np.asarray(painted, np.float64) - clean, np.asarray(edited, np.float64) - clean
+    region = np.abs(wanted) > SEEN
+    distance = ndimage.distance_transform_edt(~region)
+    around = ~region & (distance <= np.sqrt(region.sum() / np.pi))
+    around = around & lungs if (around & lungs).any() else around
+    return float(((got[region] - np.median(got[around])) * wanted[region]).sum() / (wanted[region] ** 2).sum())
+
+
+def line_left(clean: np.ndarray, painted: np.ndarray, edited: np.ndarray, width: float) -> float:
+    """What is left of the brightest line of a painted change: 1 all of it, 0 none.
+
+    Args:
+        clean, painted, edited: (H, W) brightness.
+        width: in pixels; what a blur of this standard deviation takes away counts as line. Its brightest parts are
+            looked at: those above half of the 99.9th percentile of what is painted.
+    """
+
+    def fine(image: np.ndarray) -> np.ndarray:
+        return image - ndimage.gaussian_filter(image, width)
+
+    wanted, got = fine(painted - clean), fine(edited - clean)
+    line = wanted > np.quantile(wanted[np.abs(painted - clean) > SEEN], 0.999) / 2
+    return float(got[line].mean() / wanted[line].mean())
 
 
 def stored(image: np.ndarray) -> np.ndarray:

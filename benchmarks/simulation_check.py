@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from quality.measures import markdown, moves, moves_most, share
-from quality.tasks import choose
+import polars as pl
+from first_light import held_out
+from markdown_tables import markdown, share
 
 from instructx2x.errors import InputError, InstructX2XError
 from instructx2x.evaluation.judges import Judge, load_judge
@@ -31,6 +32,7 @@ from instructx2x.imaging.geometry import Frame
 from instructx2x.imaging.reading import read
 from instructx2x.progress import progress
 from instructx2x.training.data import load_table
+from instructx2x.training.pairs import LABELS
 from instructx2x.training.simulation.chest import Chest, find_chest
 from instructx2x.training.simulation.lesions import Trait, changed_region, draw, load_outlines, traits
 
@@ -103,9 +105,24 @@ class Panel:
         return [*rows, [finding, "both", "", *shares(both), "", ""]], both
 
 
+def moves(change: np.ndarray, index: int) -> bool:
+    """Whether a finding's score rises: (F,) changes in units of spread."""
+    return bool(change[index] > 0)
+
+
+def moves_most(change: np.ndarray, index: int) -> bool:
+    """Whether a finding's score rises, and more than every other one's."""
+    return moves(change, index) and bool((change[index] > np.delete(change, index)).all())
+
+
 def shares(seen: Sequence[tuple[bool, bool]]) -> tuple[str, str]:
     """How often a finding rises, and rises most, each with its interval."""
     return share(rises for rises, _ in seen), share(most for _, most in seen)
+
+
+def real_cases(table: pl.DataFrame, finding: str) -> list[str]:
+    """The NIH part's val images whose labels say a finding, and perhaps others; one a patient."""
+    return held_out(table, "nih", finding=next(word for word, ours in LABELS.items() if ours == finding))
 
 
 def paint(finding: str, patient: Patient, number: int, known: dict[str, Trait]) -> tuple[str, np.ndarray] | None:
@@ -122,16 +139,16 @@ def run(data: Path, out: Path, count: int) -> None:
     known = traits(load_outlines(data))
     views = dict(zip(table["file"], table["view"], strict=True))
     findings = [name for name in known if all(name in load_judge(judge).findings for judge in JUDGES.values())]
-    images = choose(table, findings)
-    panel = Panel(data, images.val)
-    patients = panel.patients(images.normals, views, count)
+    panel = Panel(data, held_out(table, "nih"))
+    patients = panel.patients(held_out(table, "nih", exactly="No Finding"), views, count)
     rows, all_both = [], []
     with progress("painting", len(findings) * len(patients)) as advance:
         for finding in findings:
             painted, real, strips = [], [], []
+            cases = real_cases(table, finding)
             for number, patient in enumerate(patients):
                 advance()
-                same_view = [file for file in images.positives[finding] if views[file] == patient.view]
+                same_view = [file for file in cases if views[file] == patient.view]
                 if same_view:
                     real.append(panel.change(patient, panel.image(same_view[number % len(same_view)])))
                 made = paint(finding, patient, number, known)
