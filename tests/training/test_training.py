@@ -9,6 +9,8 @@ from torch import nn
 
 from instructx2x.errors import InputError
 from instructx2x.instructions import FINDINGS, Edit, Operation, parse, render
+from instructx2x.models import load
+from instructx2x.training.back_translation import add_to_normals, additions_of
 from instructx2x.training.loop import fit, learning_rate
 from instructx2x.training.pairs import Bank, Pair
 from instructx2x.training.run import read_recipe, run
@@ -155,6 +157,7 @@ def sampler():
         Pair(1, "level", [effusion], [effusion.at_level("large", 4.2)], 1, 2),
         Pair(1, "heal", [effusion], [], 3, -1),
         Pair(1, "real", [effusion], [], 3, -1),
+        Pair(0, "back", [effusion], [], 0, -1),
     ]
     table = pl.DataFrame(
         {
@@ -192,7 +195,7 @@ def test_samples_say_what_they_show(sampler, kind):
             removed = sample.edits[0].operation is Operation.REMOVE
             expected = (ill, healed) if removed else (healed, ill)
             assert torch.equal(sample.source, expected[0]) and torch.equal(sample.target, expected[1])
-        elif kind in ("remove", "heal"):
+        elif kind in ("remove", "heal", "back"):
             assert sample.edits[0].operation is Operation.REMOVE
             assert any(torch.equal(sample.target, clean.float()) for clean in bank.clean)
         else:
@@ -204,7 +207,35 @@ def test_kinds_without_pairs_are_left_out(sampler):
     pairs = [pair for pair in sampler.bank.pairs if pair.kind in ("lesion", "level")]
     poor = Sampler(Bank(sampler.bank.clean, sampler.bank.painted, pairs), sampler.table)
     drawn = {poor.draw(np.random.default_rng(seed)).kind for seed in range(300)}
-    assert drawn == set(MIX) - {"heal", "real"}
+    assert drawn == set(MIX) - {"heal", "real", "back"}
+
+
+def test_more_pairs_are_drawn_from_beside_those_there_are(sampler):
+    pairs = [pair for pair in sampler.bank.pairs if pair.kind == "lesion"]
+    poor = Sampler(Bank(sampler.bank.clean, sampler.bank.painted, pairs), sampler.table)
+    added = sampler.bank.clean[[0, 0]] + 1
+    rich = poor.also(added, [Pair(0, "back", pairs[0].lesions, [], place, -1) for place in (0, 1)])
+    assert not poor.of_kind["back"] and len(rich.of_kind["back"]) == 2
+    drawn = rich.draw(np.random.default_rng(0), "back")
+    assert torch.equal(drawn.source, added[0].float()) and torch.equal(drawn.target, sampler.bank.clean[0].float())
+
+
+def test_additions_come_back_as_they_were_made(sampler, make_tiny_model, tmp_path):
+    model = load(make_tiny_model(tmp_path / "m"), device="cpu")
+    side = model.latent_shape[-1]
+    bank = Bank(torch.randn(3, 4, side, side).half(), sampler.bank.painted, sampler.bank.pairs)
+    tiny = Sampler(bank, sampler.table)
+    made = add_to_normals(model, tiny, 3)
+    torch.save(made, tmp_path / "back.pt")
+    latents, pairs = additions_of(torch.load(tmp_path / "back.pt", weights_only=True))
+    assert len(latents) == len(pairs) == 3 and latents.shape[1:] == (4, side, side)
+    for place, pair in enumerate(pairs):
+        # The only normal of train, words of the bank's lesions, and a picture that is no longer the normal.
+        assert (pair.image, pair.kind, pair.painted) == (0, "back", place)
+        assert pair.lesions == sampler.bank.pairs[0].lesions
+        assert changed(bank.clean[0].float(), latents[place].float()).any()
+    again = add_to_normals(model, tiny, 3)
+    assert torch.equal(again["latents"], latents) and again["pairs"] == made["pairs"]
 
 
 def test_without_text_nothing_changes():

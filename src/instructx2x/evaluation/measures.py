@@ -80,7 +80,7 @@ def directions(scored: Scored, method: Method, *, held: bool = True) -> tuple[np
 
 
 def controls(scored: Scored, method: Method) -> tuple[np.ndarray, np.ndarray]:
-    """The same of the well-told findings that were not edited, in the way that the edited ones of the case were to move.
+    """The same of the well-told findings that were not edited, in the way that the case's edited ones were to move.
 
     What moves when something else was asked for is no success: `directions` has to be ahead of it. Where a case asks
     for both ways, nothing is compared.

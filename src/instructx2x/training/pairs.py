@@ -64,8 +64,8 @@ class Pair:
     Attributes:
         image: row of the clean X-ray in the image array.
         kind: "lesion" (painted holds the lesions), "level" (after holds them at another level), "heal" (painted is
-            the spoiled image; the lesion names what the spoiling stands for) or "real" (the X-ray itself holds the
-            lesions, real ones, and painted is the X-ray healed).
+            the spoiled image; the lesion names what the spoiling stands for), "real" (the X-ray itself holds the
+            lesions, real ones, and painted is the X-ray healed) or "back" (painted is what the model itself added).
         lesions: what is in `painted`.
         after: what is in the second image of a "level" pair, else empty.
         painted: index of the painted image in the bank.

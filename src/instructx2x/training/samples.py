@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 import torch
 
 from instructx2x.instructions import FINDINGS, LEVELS, SIDES, ZONES, Edit, Operation, render
-from instructx2x.training.pairs import Bank, spoken
+from instructx2x.training.pairs import Bank, Pair, spoken
 from instructx2x.training.simulation.lesions import Lesion
 
 # A cell whose latents differ by more than this, in the mean of the channels, is changed.
 CHANGED = 0.08
 
 # Kinds of sample and how often each is drawn. "real" is real one-sided disease and its X-ray healed, "nothing" an
-# instruction that already holds, "single" a real X-ray from a blank past image.
-MIX = {"add": 0.30, "remove": 0.18, "level": 0.06, "heal": 0.08, "real": 0.10, "nothing": 0.24, "single": 0.04}
+# instruction that already holds, "single" a real X-ray from a blank past image, "back" an addition of the model's own,
+# to be removed.
+MIX = {
+    **{"add": 0.28, "remove": 0.16, "level": 0.06, "heal": 0.06},
+    **{"real": 0.10, "back": 0.06, "nothing": 0.24, "single": 0.04},
+}
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,10 @@ class Sampler:
     def __init__(self, bank: Bank, table: pl.DataFrame, split: str = "train"):
         self.bank = bank
         self.table = table
+        self.split = split
         self.of_kind = {
-            kind: [pair for pair in bank.pairs if pair.kind == kind] for kind in ("lesion", "level", "heal", "real")
+            kind: [pair for pair in bank.pairs if pair.kind == kind]
+            for kind in ("lesion", "level", "heal", "real", "back")
         }
         self.of_kind["painted"] = self.of_kind["lesion"] + self.of_kind["level"]
         adult = table["adult"] & (table["split"] == split)
@@ -63,32 +69,40 @@ class Sampler:
         self.names = [spoken(findings) for findings in table["findings"]]
         self.labelled = np.array([row for row in self.adults if self.names[row]])
 
+    def also(self, latents: torch.Tensor, pairs: list[Pair]) -> Sampler:
+        """A sampler that also draws from more pairs, whose places are those in these latents: (n, 4, s, s) float16."""
+        known = len(self.bank.painted)
+        more = [replace(pair, painted=pair.painted + known) for pair in pairs]
+        bank = Bank(self.bank.clean, torch.cat((self.bank.painted, latents)), [*self.bank.pairs, *more])
+        return Sampler(bank, self.table, self.split)
+
     def draw(self, rng: np.random.Generator, kind: str | None = None) -> Sample:
         """Draw a sample; of the kind, if one is given."""
         if kind is None:
-            # Small data may hold no spoiled or no real lesion: the other kinds then share its part.
+            # There may be no spoiled or real lesions, or no additions yet: the other kinds then share their part.
             mix = {name: share for name, share in MIX.items() if self.of_kind.get(name, True)}
             kind = str(rng.choice(list(mix), p=np.array(list(mix.values())) / sum(mix.values())))
         return getattr(self, f"_{kind}")(rng)
 
-    def _pick(self, kind: str, rng: np.random.Generator):
+    def pick(self, kind: str, rng: np.random.Generator) -> Pair:
+        """A pair of a kind at random; "painted" is any with painted lesions."""
         return self.of_kind[kind][int(rng.integers(len(self.of_kind[kind])))]
 
     def _images(self, pair) -> tuple[torch.Tensor, torch.Tensor]:
         return self.bank.clean[pair.image].float(), self.bank.painted[pair.painted].float()
 
     def _add(self, rng: np.random.Generator) -> Sample:
-        pair = self._pick("painted", rng)
+        pair = self.pick("painted", rng)
         clean, painted = self._images(pair)
         return Sample("add", clean, painted, name(pair.lesions, Operation.ADD, rng), changed(clean, painted))
 
     def _remove(self, rng: np.random.Generator) -> Sample:
-        pair = self._pick("painted", rng)
+        pair = self.pick("painted", rng)
         clean, painted = self._images(pair)
         return Sample("remove", painted, clean, name(pair.lesions, Operation.REMOVE, rng), changed(clean, painted))
 
     def _level(self, rng: np.random.Generator) -> Sample:
-        pair = self._pick("level", rng)
+        pair = self.pick("level", rng)
         before, after = pair.lesions[0], pair.after[0]
         images = self.bank.painted[pair.painted].float(), self.bank.painted[pair.painted_after].float()
         if rng.random() < 0.5:
@@ -97,13 +111,18 @@ class Sampler:
         return Sample("level", *images, (after.edit(Operation.CHANGE, rng, from_level),), changed(*images))
 
     def _heal(self, rng: np.random.Generator) -> Sample:
-        pair = self._pick("heal", rng)
+        pair = self.pick("heal", rng)
         clean, spoiled = self._images(pair)
         return Sample("heal", spoiled, clean, name(pair.lesions, Operation.REMOVE, rng), changed(clean, spoiled))
 
+    def _back(self, rng: np.random.Generator) -> Sample:
+        pair = self.pick("back", rng)
+        clean, edited = self._images(pair)
+        return Sample("back", edited, clean, name(pair.lesions, Operation.REMOVE, rng), changed(clean, edited))
+
     def _real(self, rng: np.random.Generator) -> Sample:
         """Removal of real disease two times of three; read backwards, its adding."""
-        pair = self._pick("real", rng)
+        pair = self.pick("real", rng)
         diseased, healed = self._images(pair)
         where = changed(healed, diseased)
         if rng.random() < 0.66:
@@ -118,7 +137,7 @@ class Sampler:
         """
         chance = rng.random()
         if chance < 0.35:
-            pair = self._pick("painted", rng)
+            pair = self.pick("painted", rng)
             clean, painted = self._images(pair)
             edits = name(pair.lesions, Operation.ADD, rng)
             return Sample("nothing", painted, painted, edits, changed(clean, painted))
@@ -127,7 +146,7 @@ class Sampler:
             image = self.bank.clean[row].float()
             return Sample("nothing", image, image, (Edit(Operation.ADD, str(rng.choice(self.names[row]))),))
         normal = self.bank.clean[int(rng.choice(self.normals))].float()
-        pair = self._pick("painted", rng)
+        pair = self.pick("painted", rng)
         edits = name(pair.lesions, Operation.REMOVE, rng)
         # About where the lesion is in the chest whose words these are.
         return Sample("nothing", normal, normal, edits, changed(*self._images(pair)))

@@ -11,7 +11,9 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from instructx2x.training.loop import fit
+from instructx2x.models import Backbone
+from instructx2x.training.back_translation import add_to_normals, additions_of
+from instructx2x.training.loop import fit, write_state
 from instructx2x.training.samples import Sample, Sampler
 from instructx2x.training.text_encoder import tokenize
 
@@ -103,10 +105,15 @@ def train_unet(
     drop_text: float = 0.1,
     drop_image: float = 0.04,
     drop_both: float = 0.04,
+    back_translations: int = 0,
+    back_at: int = 0,
     seed: int = 0,
     device: str = "cpu",
 ) -> UNet2DConditionModel:
     """Train on the bank's pairs; the U-Net with EMA weights is also written to `work/unet`.
+
+    With `back_translations`, the first `back_at` steps are a run of their own, up to the fall of its learning rate. The
+    model then adds to that many normal X-rays, and goes on with removing these additions among the pairs.
 
     As in Stable Diffusion, the input's conditioning latents are not multiplied by the VAE's scaling factor.
     """
@@ -146,8 +153,15 @@ def train_unet(
         weights = loss_weights(torch.stack(where).to(device), alphas[t] / (1 - alphas[t]))
         return (error * weights).mean(), {"error": error.mean().item()}
 
-    fit(
-        "unet", unet, loss, work=work, steps=steps, peak_lr=peak_lr, seed=seed, ema_decay=0.998, device=device
-    )
+    settings = {"work": work, "peak_lr": peak_lr, "seed": seed, "ema_decay": 0.998, "device": device}
+    if back_translations:
+        own = work / "back.pt"
+        if not own.is_file():
+            fit("unet", unet, loss, steps=back_at, **settings)
+            networks = (tokenizer, text_encoder, vae.to(device), unet)
+            model = Backbone(*networks, build_scheduler(), name="in training", path=work)
+            write_state(add_to_normals(model, sampler, back_translations, seed=seed), own)
+        sampler = sampler.also(*additions_of(torch.load(own, weights_only=True)))
+    fit("unet", unet, loss, steps=steps, **settings)
     unet.save_pretrained(work / "unet")
     return unet

@@ -48,6 +48,7 @@ def train_vae(
     size: int,
     channels: tuple[int, ...] = (16, 32, 64, 96),
     steps: int = 5000,
+    decoder_steps: int = 0,
     batch: int = 8,
     crop: int = 128,
     peak_lr: float = 1.5e-3,
@@ -58,7 +59,8 @@ def train_vae(
     """Train on crops of train images: L1 on pixels and on their gradients, with a faint KL term.
 
     Gradients are weighted because what matters in an X-ray (vessel, fissure, pleural line) is an edge of low contrast.
-    The latents' standard deviation over train images becomes the config's `scaling_factor` inverse.
+    The last `decoder_steps` train the decoder alone: latents stay what they are, so that whatever was learned or cached
+    on them stays good. The latents' standard deviation over train images becomes the config's `scaling_factor` inverse.
 
     Returns:
         The autoencoder with EMA weights, also written to `work/vae` in diffusers' layout.
@@ -81,7 +83,12 @@ def train_vae(
         psnr = -10 * torch.log10(F.mse_loss(y.detach(), x) / 4)
         return pixel + edges + 1e-4 * kl, {"pixel": pixel.item(), "psnr": psnr.item(), "kl": kl.item()}
 
-    fit("vae", vae, loss, work=work, steps=steps, peak_lr=peak_lr, seed=seed, ema_decay=0.998, device=device)
+    settings = {"work": work, "seed": seed, "ema_decay": 0.998, "device": device}
+    fit("vae", vae, loss, steps=steps, peak_lr=peak_lr, **settings)
+    if decoder_steps:
+        for part in (vae.encoder, vae.quant_conv):
+            part.requires_grad_(False)
+        fit("decoder", vae, loss, steps=decoder_steps, peak_lr=peak_lr * 2 / 3, **settings)
     sample = images[adults[:: max(1, len(adults) // 64)]]
     vae.register_to_config(scaling_factor=round(1 / float(encode(vae, sample, scaled=False).std()), 5))
     vae.save_pretrained(work / "vae")

@@ -95,10 +95,10 @@ def traits(outlines: dict[str, list[np.ndarray]], real: Sequence[RealLesion] = (
         "lung opacity": Trait(hazy, 1.2, 0.2, LUNG_ZONES),
         "atelectasis": Trait(atelectasis, 1.3, 0.3, BASES),
         "pneumothorax": Trait(painters.pneumothorax, 1.2, levels=sizes),
-        "nodule": Trait(painters.nodule, 0.7, zones=LUNG_ZONES, levels=sizes),
-        "mass": Trait(painters.mass, 0.6, zones=LUNG_ZONES, levels=sizes),
+        "nodule": Trait(painters.nodule, 1.6, zones=LUNG_ZONES, levels=sizes),
+        "mass": Trait(painters.mass, 1.0, zones=LUNG_ZONES, levels=sizes),
         "pleural thickening": Trait(
-            painters.pleural_thickening, 0.6, 0.0, (("", 0.5), ("apical", 0.25), ("lower", 0.25))
+            painters.pleural_thickening, 0.9, 0.0, (("", 0.5), ("apical", 0.25), ("lower", 0.25))
         ),
     }
 
