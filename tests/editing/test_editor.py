@@ -213,12 +213,16 @@ def test_what_holds_already_gives_the_source_back(make_tiny_model, tmp_path, mak
     without = opened.guidance(ADD)
     assert "balance" not in without.report["relevance"]
     told = {}
+
+    def least(add: float, remove: float) -> None:
+        opened.editor.backbone.calibration = plain | {"least_balance": {"add": add, "remove": remove}}
+
     for text in (ADD, REMOVE):
-        opened.editor.backbone.calibration = plain | {"least_balance": 1e-9}
+        least(1e-9, 1e-9)
         kept = opened.edit(text, **QUICK)
         told[text] = kept.report["relevance"]["balance"]
         assert kept.mask.any() and not any("hold already" in warning for warning in kept.report["warnings"])
-        opened.editor.backbone.calibration = plain | {"least_balance": 1e9}
+        least(1e9, 1e9)
         held = opened.edit(text, **QUICK)
         np.testing.assert_array_equal(held.image.pixels, held.source.pixels)
         assert not held.mask.any() and held.report["relevance"]["balance"] == told[text]
@@ -227,12 +231,17 @@ def test_what_holds_already_gives_the_source_back(make_tiny_model, tmp_path, mak
         assert opened.edit(text, relevance=False, **QUICK).mask.any(), "the way around it"
     assert told[ADD] * told[REMOVE] == pytest.approx(1, rel=1e-3)
     # D of the instruction itself does not depend on its opposite, but for the last bits of another batch.
-    opened.editor.backbone.calibration = plain | {"least_balance": 1e-9}
+    least(1e-9, 1e-9)
     np.testing.assert_allclose(opened.guidance(ADD).relevance, without.relevance, atol=1e-4)
-    # A change that does not say from which level has no opposite, and the official profile asks for none.
-    opened.editor.backbone.calibration = plain | {"least_balance": 1e9}
-    assert opened.guidance("Change the level of left pleural effusion to moderate.").mask.any()
+    # Each operation has its own, the lower one counts for several, and a change and the official profile have none.
+    least(1e9, 1e-9)
+    assert not opened.guidance(ADD).mask.any() and opened.guidance(REMOVE).mask.any()
+    assert opened.guidance(ADD + " " + REMOVE.replace("pleural effusion", "edema")).mask.any()
+    least(1e9, 1e9)
+    assert opened.guidance("Change the level of left pleural effusion from mild to moderate.").mask.any()
     assert opened.guidance(ADD, profile="official").mask.any()
+    opened.editor.backbone.calibration = plain | {"least_balance": {"remove": 1e9}}
+    assert opened.guidance(ADD).mask.any() and not opened.guidance(REMOVE).mask.any()
 
 
 def test_uncalibrated_is_said_and_normalised_inside_the_anatomy(uncalibrated, make_chest):

@@ -250,8 +250,9 @@ def test_unknown_device_and_dtype(tiny_model):
         '{"version": 1, "timesteps": {"1000": {"null_p99": 0.1, "inside_median": 1.0}}}',
         '{"version": 1, "timesteps": {"800": {"null_p99": 0.1, "inside_median": 1.0}}, "tau": 0}',
         '{"version": 1, "timesteps": {"800": {"null_p99": 0.1, "inside_median": 1}}, "text_guidance": "x"}',
-        '{"version": 1, "timesteps": {}, "least_balance": 0}',
-        '{"version": 1, "timesteps": {}, "least_balance": "x"}',
+        '{"version": 1, "timesteps": {}, "least_balance": 0.4}',
+        '{"version": 1, "timesteps": {}, "least_balance": {"add": 0}}',
+        '{"version": 1, "timesteps": {}, "least_balance": {"add": 0.4, "remove": "x"}}',
     ],
 )
 def test_a_wrong_calibration_is_refused(copy, content):

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
-from instructx2x.training.calibration import VALID_LOST, best_threshold, least_balance, scale_of
+from instructx2x.instructions import Edit, Operation
+from instructx2x.training.calibration import VALID_LOST, best_threshold, least_balance, least_balances, scale_of
+from instructx2x.training.samples import Sample
 
 
 @pytest.fixture
@@ -45,3 +48,22 @@ def test_no_least_balance_where_it_tells_nothing(rng):
     assert least is None and told["auc"] == pytest.approx(0.5, abs=0.06)
     # Upside down it is no better.
     assert least_balance(same + 10, same)[0] is None
+
+
+def test_each_operation_has_its_own_least_balance(rng):
+    def samples(operation, count):
+        return [Sample("x", None, torch.zeros(4, 1, 1), (Edit(operation, "edema"),)) for _ in range(count)]
+
+    # What is added is far from its opposite, what is removed less so: one limit for both would lose the removals.
+    both = samples(Operation.ADD, 200) + samples(Operation.REMOVE, 200)
+    nothing, valid = (
+        np.concatenate((rng.lognormal(add, 0.2, 200), rng.lognormal(remove, 0.2, 200)))
+        for add, remove in ((0.0, -1.0), (1.0, 0.0))
+    )
+    least, told = least_balances(both, both, nothing, valid)
+    for operation, part in (("add", slice(200)), ("remove", slice(200, 400))):
+        assert (least[operation], told[operation]) == least_balance(nothing[part], valid[part])
+        assert told[operation]["under_least_balance_when_nothing"] > 0.9
+    # An operation that nothing is known of has none, and none is written where it would tell nothing.
+    assert set(least_balances(both[:200], both, nothing[:200], valid)[0]) == {"add"}
+    assert least_balances(both, both, valid, valid)[0] == {}

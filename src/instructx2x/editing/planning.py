@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from instructx2x.editing import guidance, official, relevance
 from instructx2x.editing.request import Request
 from instructx2x.errors import AnatomyError, InputError
 from instructx2x.imaging.geometry import Frame
-from instructx2x.instructions import opposite, render
+from instructx2x.instructions import Edit, opposite, render
 from instructx2x.models import Backbone
 
 if TYPE_CHECKING:
@@ -234,6 +234,16 @@ def _our_maps(study: Study, request: Request, view: View, allowed: np.ndarray, n
     )
 
 
+def _least_balance(calibration: Mapping[str, Any], edits: Sequence[Edit]) -> float | None:
+    """The balance under which edits are taken to hold already: of several operations the lower one.
+
+    None where the model's own is not known for each of them.
+    """
+    known = calibration.get("least_balance", {})
+    asked = {edit.operation.value for edit in edits}
+    return min(known[operation] for operation in asked) if asked and asked <= known.keys() else None
+
+
 def _our_relevance(
     study: Study, request: Request, view: View, allowed: np.ndarray, noise: torch.Tensor
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any], list[str]]:
@@ -244,7 +254,7 @@ def _our_relevance(
     entries = {int(t): entry for t, entry in calibration.get("timesteps", {}).items()}
     train_timesteps = backbone.scheduler.config.num_train_timesteps
     timesteps = sorted(entries) or [int(level * train_timesteps) for level in request.settings.profile.timesteps]
-    least = calibration.get("least_balance")
+    least = _least_balance(calibration, request.edits)
     undoing = None if least is None else opposite(request.edits)
     texts = [request.text] if undoing is None else [request.text, render(undoing)]
     found = _differences(study, texts, view, noise, timesteps)

@@ -227,9 +227,10 @@ def read_calibration(file: Path, train_timesteps: int = 1000) -> dict[str, Any] 
     It holds, per timestep, what D = sum_channels |e(I,T) - e(I,0)| is where nothing is to be done
     (`null_p99`, its 99th percentile) and inside true regions (`inside_median`), and the recommended settings:
     `{"version": 1, "timesteps": {"800": {"null_p99": ..., "inside_median": ...}}, "tau": 0.1,
-    "text_guidance": ..., "image_guidance": ..., "least_balance": ...}`. The settings are optional. `timesteps` may be
-    empty: the two kinds overlap, so the model has no scale of its own but still recommends settings. Where
-    `relevance.balance` is under `least_balance` the instruction is taken to hold already.
+    "text_guidance": ..., "image_guidance": ..., "least_balance": {"add": ..., "remove": ...}}`. The settings are
+    optional. `timesteps` may be empty: the two kinds overlap, so the model has no scale of its own but still
+    recommends settings. Where `relevance.balance` is under the operation's `least_balance` the instruction is taken to
+    hold already.
     """
     if not file.is_file():
         return None
@@ -244,8 +245,8 @@ def read_calibration(file: Path, train_timesteps: int = 1000) -> dict[str, Any] 
                 raise ValueError(f"timestep {timestep} needs 0 <= null_p99 < inside_median")
         if not 0 < content.get("tau", 0.1) <= 1:
             raise ValueError("tau must be above 0 and at most 1")
-        if not 0 < content.get("least_balance", 1.0) < math.inf:
-            raise ValueError("least_balance must be above 0")
+        if not all(0 < least < math.inf for least in content.get("least_balance", {}).values()):
+            raise ValueError("least_balance must be above 0 for each operation")
         if not all(math.isfinite(content.get(name, 1.0)) for name in ("text_guidance", "image_guidance")):
             raise ValueError("text_guidance and image_guidance must be finite numbers")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

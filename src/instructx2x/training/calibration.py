@@ -126,11 +126,38 @@ def least_balance(null: np.ndarray, valid: np.ndarray) -> tuple[float | None, di
     least = float(np.quantile(valid, VALID_LOST, method="lower"))
     kind = np.repeat([0.0, 1.0], [len(null), len(valid)])[:, None]
     measured = {
+        "nothing": len(null),
+        "valid": len(valid),
         "under_least_balance_when_nothing": _share(null < least),
         "under_least_balance_when_valid": _share(valid < least),
         "auc": round(float(auroc(kind, np.concatenate((null, valid))[:, None])[0]), 3),
     }
     return (round(least, 4) if (null < least).mean() > 3 * VALID_LOST else None), measured
+
+
+def least_balances(
+    nothing: list[Sample], valid: list[Sample], of_nothing: np.ndarray, of_valid: np.ndarray
+) -> tuple[dict[str, float], dict[str, dict]]:
+    """`least_balance` of each operation by itself, without those for which it tells nothing, and what was measured.
+
+    By operation, because what is there is taken away with less change than what is not there is made with: one limit
+    for both would tell neither. Changes of level have none, for what they ask seldom holds.
+
+    Args:
+        of_nothing, of_valid: balances of the samples.
+    """
+    found = {}
+    for operation in ("add", "remove"):
+        null, reached = (
+            np.array([b for b, s in zip(some, of, strict=True) if s.edits[0].operation.value == operation])
+            for some, of in ((of_nothing, nothing), (of_valid, valid))
+        )
+        if len(null) and len(reached):
+            found[operation] = least_balance(null, reached)
+    return (
+        {operation: least for operation, (least, _) in found.items() if least is not None},
+        {operation: measured for operation, (_, measured) in found.items()},
+    )
 
 
 def _share(hits: np.ndarray) -> float:
@@ -144,8 +171,8 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     `null_p99` is the 99th percentile of D where nothing is to be done, `inside_median` its median in cells that the
     instruction truly changes, per timestep. Where the median is not above the percentile at every timestep the two
     kinds overlap: no scale is written, and the editor normalises inside the anatomy. `tau` is the best threshold of R
-    on that scale. `least_balance` is what 19 of 20 valid instructions reach, removals of labelled disease among them.
-    `text_guidance` is the smallest whose edits come out as strong as painted.
+    on that scale. `least_balance` is what 19 of 20 valid instructions of an operation reach, removals of labelled
+    disease among them. `text_guidance` is the smallest whose edits come out as strong as painted.
 
     Args:
         sampler: of held-out patients.
@@ -168,8 +195,9 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     }
     separable = all(high > low for low, high in zip(*limits, strict=True))
     tau, emptiness = best_threshold(null, valid, limits) if separable else (THRESHOLD, {})
-    least, held = least_balance(
-        balances(nothing, of_nothing, backbone), balances([*edits, *labelled], of_valid, backbone)
+    asked = [*edits, *labelled]
+    least, held = least_balances(
+        nothing, asked, balances(nothing, of_nothing, backbone), balances(asked, of_valid, backbone)
     )
     some = edits[:: max(1, len(edits) // 24)]
     strengths = {g: strength(backbone, some, g) for g in track(TEXT_GUIDANCE, "strength of guidance")}
@@ -180,7 +208,7 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
         "tau": round(tau, 2),
         "text_guidance": min(enough) if enough else max(TEXT_GUIDANCE),
         "image_guidance": 1.0,
-        **({} if least is None else {"least_balance": least}),
+        "least_balance": least,
         "measured": {
             "samples": {"nothing": len(nothing), "edits": len(edits), "labelled": len(labelled)},
             "scale": scale,
