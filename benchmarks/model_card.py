@@ -76,12 +76,13 @@ def curves(work: Path, out: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3))
     drawn = (
         ("vae", "psnr", "PSNR of crops, dB"),
+        ("decoder", "psnr", "PSNR of crops, dB"),
         ("text_encoder", "heads", "loss of the heads"),
         ("unet", "error", "squared error of the noise"),
     )
+    figure, axes = plt.subplots(1, len(drawn), figsize=(4 * len(drawn), 3))
     for axis, (name, column, label) in zip(axes, drawn, strict=True):
         with (work / f"{name}.csv").open() as file:
             rows = list(csv.DictReader(file))
@@ -90,7 +91,7 @@ def curves(work: Path, out: Path) -> None:
         axis.plot([int(row["step"]) for row in rows], smooth)
         axis.set_title(f"{name}: {label}", fontsize=9)
         axis.set_xlabel("step", fontsize=8)
-        if name != "vae":
+        if column != "psnr":
             axis.set_yscale("log")
     figure.tight_layout()
     figure.savefig(out, dpi=80)

@@ -24,7 +24,7 @@ TIMESTEPS = (700, 800, 900)
 DRAWS = PROFILES["default"].draws
 # Share of valid instructions that may be taken for holding already.
 VALID_LOST = 0.05
-TEXT_GUIDANCE = (1.0, 1.5, 2.0, 3.0)
+TEXT_GUIDANCE = (1.0, 1.25, 1.5, 2.0, 3.0)
 
 
 def differences(backbone: Backbone, sample: Sample, seed: int) -> np.ndarray:

@@ -241,8 +241,9 @@ def encode_bank(vae: AutoencoderKL, images: np.ndarray, folder: Path) -> Bank:
     files = sorted(file for file in folder.glob("chunk_*.npy") if ".partial" not in file.name)
     if not files:
         raise InputError(f"{folder} holds no pairs yet: run the stage pairs first")
-    # Latents belong to the autoencoder that made them: another one finds none and makes its own.
-    weights = hashlib.sha256(b"".join(p.detach().cpu().numpy().tobytes() for p in vae.parameters())).hexdigest()[:12]
+    # Latents belong to the encoder that made them: another one finds none and makes its own.
+    encoder = (*vae.encoder.parameters(), *vae.quant_conv.parameters())
+    weights = hashlib.sha256(b"".join(p.detach().cpu().numpy().tobytes() for p in encoder)).hexdigest()[:12]
     clean = _cached(folder.parent / f"clean_{weights}.pt", lambda: encode(vae, images).half())
     painted, pairs = [], []
     offset = 0
