@@ -1,11 +1,21 @@
 """What calibration.json is told from: numbers alone, without a model."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from instructx2x.instructions import Edit, Operation
-from instructx2x.training.calibration import VALID_LOST, best_threshold, least_balance, least_balances, scale_of
+from instructx2x.training.calibration import (
+    VALID_LOST,
+    best_threshold,
+    labelled,
+    least_balance,
+    least_balances,
+    scale_of,
+)
+from instructx2x.training.pairs import Bank
 from instructx2x.training.samples import Sample
 
 
@@ -67,3 +77,22 @@ def test_each_operation_has_its_own_least_balance(rng):
     # An operation that nothing is known of has none, and none is written where it would tell nothing.
     assert set(least_balances(both[:200], both, nothing[:200], valid)[0]) == {"add"}
     assert least_balances(both, both, valid, valid)[0] == {}
+
+
+def test_labels_tell_what_can_be_asked_of_real_disease(rng):
+    clean = torch.arange(3.0)[:, None, None, None].expand(3, 4, 2, 2).half()
+    labels = SimpleNamespace(
+        names=[["edema", "mass"], [], ["edema"]],
+        labelled=np.array([0, 2]),
+        bank=Bank(clean, torch.zeros(0, 4, 2, 2), []),
+    )
+    drawn = [labelled(labels, operation, rng) for operation in (Operation.ADD, Operation.REMOVE) for _ in range(30)]
+    told = {(int(s.source[0, 0, 0]), s.text) for s in drawn if s is not None}
+    assert all(torch.equal(s.source, s.target) for s in drawn if s is not None)
+    assert told == {
+        (2, "Add the finding of mass."),
+        (0, "Remove the finding of edema."),
+        (0, "Remove the finding of mass."),
+        (2, "Remove the finding of edema."),
+    }
+    assert None in drawn[:30] and None not in drawn[30:], "there is nothing to add where all is"

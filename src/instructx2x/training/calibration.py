@@ -53,11 +53,20 @@ def anatomy_cells(backbone: Backbone, sample: Sample) -> np.ndarray:
     return guidance.any_in_cells(allowed, Frame(*display.shape, backbone.size), backbone.latent_shape[-1])
 
 
-def labelled_removal(sampler: Sampler, rng: np.random.Generator) -> Sample:
-    """Real disease, by its label, to be removed: what should come out is not known, so the target is the source."""
+def labelled(sampler: Sampler, operation: Operation, rng: np.random.Generator) -> Sample | None:
+    """Real disease, by its labels: one finding to be removed, or one that is not there to be added.
+
+    What should come out is not known, so the target is the source. None where all that is ever labelled is there.
+    """
     row = int(rng.choice(sampler.labelled))
+    present = sampler.names[row]
+    absent = sorted(set().union(*sampler.names) - set(present))
+    choice = present if operation is Operation.REMOVE else absent
+    if not choice:
+        return None
+    finding = str(rng.choice(choice))
     image = sampler.bank.clean[row].float()
-    return Sample("labelled", image, image, (Edit(Operation.REMOVE, str(rng.choice(sampler.names[row]))),))
+    return Sample("labelled", image, image, (Edit(operation, finding),))
 
 
 def balances(samples: list[Sample], found: np.ndarray, backbone: Backbone) -> np.ndarray:
@@ -171,8 +180,8 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     `null_p99` is the 99th percentile of D where nothing is to be done, `inside_median` its median in cells that the
     instruction truly changes, per timestep. Where the median is not above the percentile at every timestep the two
     kinds overlap: no scale is written, and the editor normalises inside the anatomy. `tau` is the best threshold of R
-    on that scale. `least_balance` is what 19 of 20 valid instructions of an operation reach, removals of labelled
-    disease among them. `text_guidance` is the smallest whose edits come out as strong as painted.
+    on that scale. `least_balance` is what 19 of 20 valid instructions of an operation reach, those on labelled disease
+    among them. `text_guidance` is the smallest whose edits come out as strong as painted.
 
     Args:
         sampler: of held-out patients.
@@ -183,9 +192,14 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     kinds = [kind for kind in ("add", "remove", "real") if sampler.of_kind.get(kind, True)]
     each = max(1, count // len(kinds))
     edits = [sampler.draw(rng, kind) for kind in kinds for _ in range(each)]
-    labelled = [labelled_removal(sampler, rng) for _ in range(each if len(sampler.labelled) else 0)]
+    real = [
+        sample
+        for operation in (Operation.ADD, Operation.REMOVE)
+        for _ in range(each if len(sampler.labelled) else 0)
+        if (sample := labelled(sampler, operation, rng)) is not None
+    ]
     of_nothing = np.stack([differences(backbone, s, i) for i, s in enumerate(track(nothing, "nothing to do"))])
-    numbered = [*enumerate(edits), *enumerate(labelled)]
+    numbered = [*enumerate(edits), *enumerate(real)]
     of_valid = np.stack([differences(backbone, s, i) for i, s in track(numbered, "valid instructions")])
     # What labelled disease should become is not known: it has a balance only.
     null, valid = of_nothing[:, 0], of_valid[: len(edits), 0]
@@ -195,7 +209,7 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     }
     separable = all(high > low for low, high in zip(*limits, strict=True))
     tau, emptiness = best_threshold(null, valid, limits) if separable else (THRESHOLD, {})
-    asked = [*edits, *labelled]
+    asked = [*edits, *real]
     least, held = least_balances(
         nothing, asked, balances(nothing, of_nothing, backbone), balances(asked, of_valid, backbone)
     )
@@ -210,7 +224,7 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
         "image_guidance": 1.0,
         "least_balance": least,
         "measured": {
-            "samples": {"nothing": len(nothing), "edits": len(edits), "labelled": len(labelled)},
+            "samples": {"nothing": len(nothing), "edits": len(edits), "labelled": len(real)},
             "scale": scale,
             **emptiness,
             "balance": held,
