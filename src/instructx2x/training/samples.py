@@ -15,12 +15,16 @@ from instructx2x.training.simulation.lesions import Lesion
 # A cell whose latents differ by more than this, in the mean of the channels, is changed.
 CHANGED = 0.08
 
-# Kinds of sample and how often each is drawn. "real" is real one-sided disease and its X-ray healed, "nothing" an
-# instruction that already holds, "single" a real X-ray from a blank past image, "back" an addition of the model's own,
-# to be removed.
+# Kinds of sample and how often each is drawn.
 MIX = {
-    **{"add": 0.28, "remove": 0.16, "level": 0.06, "heal": 0.06},
-    **{"real": 0.10, "back": 0.06, "nothing": 0.24, "single": 0.04},
+    "add": 0.28,
+    "remove": 0.16,
+    "level": 0.06,
+    "heal": 0.06,  # a spoiled region, to be made well
+    "real": 0.10,  # real one-sided disease and its X-ray healed
+    "back": 0.06,  # what the model itself added, to be removed
+    "nothing": 0.24,  # an instruction that already holds
+    "single": 0.04,  # a real X-ray from a blank past image
 }
 
 
