@@ -218,6 +218,9 @@ def test_more_pairs_are_drawn_from_beside_those_there_are(sampler):
     assert not poor.of_kind["back"] and len(rich.of_kind["back"]) == 2
     drawn = rich.draw(np.random.default_rng(0), "back")
     assert torch.equal(drawn.source, added[0].float()) and torch.equal(drawn.target, sampler.bank.clean[0].float())
+    # A level's second image moves with the first, and none stays none.
+    level = sampler.bank.pairs[1].behind(5)
+    assert (level.painted, level.painted_after, pairs[0].behind(5).painted_after) == (6, 7, -1)
 
 
 def test_additions_come_back_as_they_were_made(sampler, make_tiny_model, tmp_path):

@@ -241,7 +241,7 @@ def _least_balance(calibration: Mapping[str, Any], edits: Sequence[Edit]) -> flo
     """
     known = calibration.get("least_balance", {})
     asked = {edit.operation.value for edit in edits}
-    return min(known[operation] for operation in asked) if asked and asked <= known.keys() else None
+    return min(known[operation] for operation in asked) if asked <= known.keys() else None
 
 
 def _our_relevance(

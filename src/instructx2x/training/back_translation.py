@@ -15,12 +15,11 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from instructx2x.editing import sampling
 from instructx2x.instructions import Operation, render
 from instructx2x.models import Backbone
 from instructx2x.training.pairs import Pair
+from instructx2x.training.plain import edit_everywhere
 from instructx2x.training.samples import Sampler, changed, name
-from instructx2x.training.simulation.lesions import Lesion
 
 # Few steps and several strengths: what is to be removed later was not all made by the recommended settings.
 STEPS = 10
@@ -29,7 +28,6 @@ TEXT_GUIDANCE = (1.0, 2.5)
 LEAST = 0.004
 
 
-@torch.no_grad()
 def add_to_normals(backbone: Backbone, sampler: Sampler, count: int, *, seed: int = 0) -> dict[str, Any]:
     """Add what lesions of the bank are called to normal X-rays of its split.
 
@@ -42,25 +40,19 @@ def add_to_normals(backbone: Backbone, sampler: Sampler, count: int, *, seed: in
         What `additions_of` reads, made of tensors, numbers and words alone.
     """
     rng = np.random.default_rng(seed)
-    empty, latents, pairs = backbone.embed(""), [], []
+    latents, pairs = [], []
     for number in track(range(count), description="back-translation"):
         row = int(rng.choice(sampler.normals))
         lesions = sampler.pick("painted", rng).lesions
         clean = sampler.bank.clean[row].float()
-        z0 = clean[None].to(backbone.device)
-        noise = torch.randn(backbone.latent_shape, generator=torch.Generator().manual_seed(seed + number))
-        edited = sampling.sample(
-            backbone.predict,
-            sampling.make_scheduler("dpm++", backbone.scheduler.config),
-            z0,
-            z0 / backbone.vae.config.scaling_factor,
-            backbone.embed(render(name(lesions, Operation.ADD, rng))),
-            empty,
-            torch.ones(backbone.latent_shape[2:], dtype=torch.bool),
-            noise.to(backbone.device),
+        edited = edit_everywhere(
+            backbone,
+            clean[None],
+            clean[None] / backbone.vae.config.scaling_factor,
+            render(name(lesions, Operation.ADD, rng)),
+            torch.randn(backbone.latent_shape, generator=torch.Generator().manual_seed(seed + number)),
             steps=STEPS,
             text_guidance=float(rng.uniform(*TEXT_GUIDANCE)),
-            image_guidance=1.0,
         )[0].cpu()
         if changed(clean, edited).float().mean() >= LEAST:
             pairs.append(asdict(Pair(row, "back", lesions, [], len(latents), -1)))
@@ -71,8 +63,4 @@ def add_to_normals(backbone: Backbone, sampler: Sampler, count: int, *, seed: in
 
 def additions_of(made: Mapping[str, Any]) -> tuple[torch.Tensor, list[Pair]]:
     """(n, 4, s, s) float16 scaled latents of additions, and their pairs of kind "back" with places among these."""
-    pairs = []
-    for pair in made["pairs"]:
-        lesions = [Lesion(**lesion) for lesion in pair["lesions"]]
-        pairs.append(Pair(**pair | {"lesions": lesions}))
-    return made["latents"], pairs
+    return made["latents"], [Pair.read(record) for record in made["pairs"]]

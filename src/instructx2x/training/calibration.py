@@ -17,6 +17,7 @@ from instructx2x.evaluation.ranking import auroc
 from instructx2x.imaging.geometry import Frame
 from instructx2x.instructions import Edit, Operation, opposite, render
 from instructx2x.models import Backbone
+from instructx2x.training.plain import edit_everywhere
 from instructx2x.training.samples import Sample, Sampler
 from instructx2x.training.vae import decode
 
@@ -83,19 +84,10 @@ def strength(backbone: Backbone, samples: list[Sample], text_guidance: float, st
     ratios = []
     for number, sample in enumerate(samples):
         noise = torch.randn(backbone.latent_shape, generator=torch.Generator().manual_seed(number))
-        z0 = sample.source[None].to(backbone.device)
-        edited = sampling.sample(
-            backbone.predict,
-            sampling.make_scheduler("dpm++", backbone.scheduler.config),
-            z0,
-            z0 / backbone.vae.config.scaling_factor,
-            backbone.embed(sample.text),
-            backbone.embed(""),
-            torch.ones(backbone.latent_shape[2:], dtype=torch.bool),
-            noise.to(backbone.device),
-            steps=steps,
-            text_guidance=text_guidance,
-            image_guidance=1.0,
+        z0 = sample.source[None]
+        image_latents = z0 / backbone.vae.config.scaling_factor
+        edited = edit_everywhere(
+            backbone, z0, image_latents, sample.text, noise, steps=steps, text_guidance=text_guidance
         )[0].cpu()
         wanted = sample.target - sample.source
         ratios.append(float(((edited - sample.source) * wanted).sum() / (wanted**2).sum()))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -78,6 +80,17 @@ class Pair:
     after: list[Lesion]
     painted: int
     painted_after: int
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> Pair:
+        """A pair as `asdict` wrote it."""
+        lesions = {name: [Lesion(**lesion) for lesion in record[name]] for name in ("lesions", "after")}
+        return cls(**{**record, **lesions})
+
+    def behind(self, count: int) -> Pair:
+        """The same pair in a bank that has `count` painted images before its own."""
+        after = self.painted_after + count if self.painted_after >= 0 else -1
+        return replace(self, painted=self.painted + count, painted_after=after)
 
 
 def simulate(
@@ -253,14 +266,7 @@ def encode_bank(vae: AutoencoderKL, images: np.ndarray, folder: Path) -> Bank:
             continue
         latents = file.with_name(f"{file.stem}_{weights}.pt")
         painted.append(_cached(latents, lambda chunk=chunk: encode(vae, chunk).half()))
-        for record in json.loads(file.with_suffix(".json").read_text()):
-            lesions = [Lesion(**lesion) for lesion in record["lesions"]]
-            after = [Lesion(**lesion) for lesion in record["after"]]
-            second = record["painted_after"]
-            second = second + offset if second >= 0 else -1
-            pairs.append(
-                Pair(record["image"], record["kind"], lesions, after, record["painted"] + offset, second)
-            )
+        pairs += [Pair.read(record).behind(offset) for record in json.loads(file.with_suffix(".json").read_text())]
         offset += len(chunk)
     return Bank(clean, torch.cat(painted), pairs)
 

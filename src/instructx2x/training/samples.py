@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -75,8 +75,7 @@ class Sampler:
 
     def also(self, latents: torch.Tensor, pairs: list[Pair]) -> Sampler:
         """A sampler that also draws from more pairs, whose places are those in these latents: (n, 4, s, s) float16."""
-        known = len(self.bank.painted)
-        more = [replace(pair, painted=pair.painted + known) for pair in pairs]
+        more = [pair.behind(len(self.bank.painted)) for pair in pairs]
         bank = Bank(self.bank.clean, torch.cat((self.bank.painted, latents)), [*self.bank.pairs, *more])
         return Sampler(bank, self.table, self.split)
 

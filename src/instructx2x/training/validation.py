@@ -11,11 +11,11 @@ from accelerate.utils import gather_object
 from PIL import Image, ImageDraw, ImageFont
 
 from instructx2x import NOTICE
-from instructx2x.editing import sampling
 from instructx2x.imaging.writing import write_png
 from instructx2x.models import Backbone
 from instructx2x.training.batches import Pairs, squared_errors
 from instructx2x.training.draws import validation_draw
+from instructx2x.training.plain import edit_everywhere
 from instructx2x.training.recipe import Finetuning
 
 CAPTION = 22
@@ -50,15 +50,12 @@ def sheet(model: Backbone, pairs: Pairs, recipe: Finetuning, accelerator: Accele
         batch = pairs.batch([row], [draw])
         past, current = batch.past.to(model.device), batch.current.to(model.device)
         scaled = past * model.vae.config.scaling_factor
-        edited = sampling.sample(
-            model.predict,
-            sampling.make_scheduler("dpm++", model.scheduler.config),
+        edited = edit_everywhere(
+            model,
             scaled,
             past,
-            model.embed(batch.texts[0]),
-            model.embed(""),
-            torch.ones(model.latent_shape[2:], dtype=torch.bool),
-            batch.noise.to(model.device),
+            batch.texts[0],
+            batch.noise,
             steps=recipe.sheet_steps,
             text_guidance=recipe.text_guidance,
             image_guidance=recipe.image_guidance,
