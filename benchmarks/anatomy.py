@@ -38,7 +38,7 @@ from instructx2x.evaluation.ranking import rank
 from instructx2x.evaluation.reporting.strips import strip
 from instructx2x.imaging.geometry import resize
 from instructx2x.imaging.reading import read
-from instructx2x.imaging.writing import write_png
+from instructx2x.imaging.writing import eight_bit, write_png
 from instructx2x.instructions import Edit, Operation
 from instructx2x.progress import progress
 from instructx2x.training.data import load_table
@@ -256,7 +256,7 @@ def outlined(path: Path) -> np.ndarray:
     display = read(path).display()
     lungs = segment_lungs(display)
     heart = find_heart(display, lungs)
-    panel = np.repeat(np.round(255 * np.clip(resize(display, SIZE, SIZE), 0, 1))[..., None], 3, axis=2).astype(np.uint8)
+    panel = np.repeat(eight_bit(resize(display, SIZE, SIZE))[..., None], 3, axis=2)
     hue = GREEN if heart.plausible else VIOLET
     for mask, colour in ((lungs.right, RED), (lungs.left, BLUE), (heart.mask, hue)):
         inside = resize(mask, SIZE, SIZE) >= 0.5

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from instructx2x.dataset.images import Preparation, prepare_images, usable_processors
+from instructx2x.imaging.writing import eight_bit
 
 HEIGHT, WIDTH = 3056, 2544
 
@@ -36,7 +37,7 @@ def film(seed: int) -> np.ndarray:
         image -= 0.42 / (1 + np.exp(np.minimum(edge, 50)))
     image += 0.04 * np.sin(y * 60 + np.abs(x - 0.5) * 12)
     image += 0.012 * rng.standard_normal(image.shape, dtype=np.float32)
-    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return eight_bit(image)
 
 
 def plain(source: Path, size: int) -> None:

@@ -21,6 +21,7 @@ from rich.progress import track
 
 from instructx2x import Editor
 from instructx2x.imaging.reading import read
+from instructx2x.imaging.writing import eight_bit
 from instructx2x.training.data import load_table
 
 INSTRUCTIONS = (
@@ -145,8 +146,9 @@ def sheet(editor: Editor, data: Path, table: pl.DataFrame, out: Path) -> None:
         difference = np.clip(0.5 + (after - before), 0, 1)
         faded = before * (1 - result.guidance)
         red = np.stack([np.maximum(before, result.guidance), faded, faded], axis=-1)
-        panels = [Image.fromarray((255 * np.clip(p, 0, 1)).astype(np.uint8)).convert("RGB").resize((256, 256))
-                  for p in (before, after, difference, red)]  # fmt: skip
+        panels = [
+            Image.fromarray(eight_bit(p)).convert("RGB").resize((256, 256)) for p in (before, after, difference, red)
+        ]
         tile = Image.new("RGB", (1024, 272))
         for column, panel in enumerate(panels):
             tile.paste(panel, (256 * column, 16))

@@ -29,6 +29,7 @@ from instructx2x.editing.study import Study
 from instructx2x.errors import InputError, InstructX2XError
 from instructx2x.evaluation.reporting.strips import strip, write_sheet
 from instructx2x.imaging.geometry import resize
+from instructx2x.imaging.writing import eight_bit
 from instructx2x.instructions import Edit, Operation, render
 from instructx2x.progress import progress
 from instructx2x.training.data import load_table
@@ -105,11 +106,6 @@ def line_left(clean: np.ndarray, painted: np.ndarray, edited: np.ndarray, width:
     return float(got[line].mean() / wanted[line].mean())
 
 
-def stored(image: np.ndarray) -> np.ndarray:
-    """(H, W) brightness -> uint8."""
-    return np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
-
-
 def paintings(data: Path, editor: Editor, count: int) -> Iterator[Painting]:
     """Both findings on the first `count` normals whose lungs are found."""
     table = load_table(data)
@@ -118,13 +114,13 @@ def paintings(data: Path, editor: Editor, count: int) -> Iterator[Painting]:
     number = 0
     for file in held_out(table, "nih", exactly="No Finding"):
         square = resize(editor.open(data / file).display, SIDE, SIDE, Image.Resampling.BICUBIC)
-        clean = stored(square).astype(np.float32) / 255
+        clean = eight_bit(square).astype(np.float32) / 255
         chest = find_chest(clean)
         if chest is None:
             continue
         for finding in FINDINGS:
             lesion = draw(known, np.random.default_rng((SIDE, number)), finding).at_level(*LEVEL)
-            painted = stored(lesion.paint(chest, views[file], known)).astype(np.float32) / 255
+            painted = eight_bit(lesion.paint(chest, views[file], known)).astype(np.float32) / 255
             yield Painting(finding, number, chest, clean, painted)
         number += 1
         if number == count:
@@ -144,22 +140,23 @@ def rows(made: Sequence[Painting], editor: Editor, name: str, out: Path) -> Iter
     """The table's rows of one model."""
     for finding in FINDINGS:
         some = [painting for painting in made if painting.finding == finding]
-        removed, best, empty, strips = [], [], 0, []
+        removed, left, best, empty, strips = [], [], [], 0, []
         with progress(f"{name}: removing {finding}", len(some)) as advance:
             for painting in some:
-                study = editor.open(stored(painting.painted))
+                study = editor.open(eight_bit(painting.painted))
                 result = study.edit(render((Edit(Operation.REMOVE, finding),)), seed=painting.number)
                 removed.append(result.image.display())
-                best.append(perfect(study, editor.open(stored(painting.clean))))
+                left.append(painting.left(removed[-1]))
+                best.append(perfect(study, editor.open(eight_bit(painting.clean))))
                 empty += not result.mask.any()
-                title = f"{finding}: clean, painted, removed; {painting.left(removed[-1]):.2f} of it left"
+                title = f"{finding}: clean, painted, removed; {left[-1]:.2f} of it left"
                 strips.append(strip(title, (painting.clean, painting.painted, removed[-1])))
                 advance()
         write_sheet((strips[: 2 * SHOWN : 2], strips[1 : 2 * SHOWN : 2]), out / f"{name}-{finding}.png")
-        measures = {finding: Painting.left} | ({"pleural line": Painting.line} if finding == "pneumothorax" else {})
-        for what, measure in measures.items():
-            left = [measure(painting, image) for painting, image in zip(some, removed, strict=True)]
-            limit = [measure(painting, image) for painting, image in zip(some, best, strict=True)]
+        told = [(finding, left, list(map(Painting.left, some, best)))]
+        if finding == "pneumothorax":
+            told.append(("pleural line", list(map(Painting.line, some, removed)), list(map(Painting.line, some, best))))
+        for what, left, limit in told:
             under = share([value < GOAL for value in left])
             yield [what, name, str(len(some)), str(empty), middle(left, ".2f"), under, middle(limit, ".2f")]
 

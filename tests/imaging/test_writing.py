@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from instructx2x.errors import OutputError
-from instructx2x.imaging import atomic_write, from_array, write, write_png
+from instructx2x.imaging import atomic_write, eight_bit, from_array, write, write_png
 
 
 def test_atomic_write_puts_the_file_in_place(tmp_path):
@@ -93,3 +93,9 @@ def test_the_same_content_gives_the_same_bytes(tmp_path, make_picture):
         for name in ("a", "b"):
             write(radiograph, tmp_path / f"{name}{suffix}", text={"Seed": "1"})
         assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+
+
+def test_eight_bits_and_back():
+    stored = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(eight_bit(stored.astype(np.float32) / 255), stored)
+    np.testing.assert_array_equal(eight_bit(np.array([-0.1, 1.1, 0.4999 / 255, 0.5001 / 255])), [0, 255, 0, 1])

@@ -7,6 +7,7 @@ from PIL import Image
 
 from instructx2x.anatomy.lungs import SIZE, LungNet
 from instructx2x.errors import InputError
+from instructx2x.training import lung_augmentation as augmentation
 from instructx2x.training import lungs as training
 
 
@@ -34,7 +35,7 @@ def test_warping_keeps_sides_and_moves_pictures_with_their_masks():
     given = small_set()
     images = given.masks.sum(1, keepdim=True)
     for seed in range(12):
-        moved, masks = training.warp(images, given.masks, torch.Generator().manual_seed(seed))
+        moved, masks = augmentation.warp(images, given.masks, torch.Generator().manual_seed(seed))
         assert (moved - masks.sum(1, keepdim=True)).abs().max() < 1e-5
         columns = torch.arange(64.0)
         for right, left in masks:
@@ -55,7 +56,7 @@ def test_paint_stays_in_the_lungs_and_whitens():
     given = small_set()
     far = torch.nn.functional.max_pool2d(given.masks.amax(1, keepdim=True), 25, 1, 12) == 0
     for seed in range(6):
-        painted = training.paint_disease(given.images, given.masks, torch.Generator().manual_seed(seed))
+        painted = augmentation.paint_disease(given.images, given.masks, torch.Generator().manual_seed(seed))
         assert torch.equal(painted[far], given.images[far])
 
 

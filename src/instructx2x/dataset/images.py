@@ -21,7 +21,7 @@ import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin
 
 from ..errors import InputError, OutputError
-from ..imaging import MIN_SIDE, Frame, atomic_write, read
+from ..imaging import MIN_SIDE, Frame, atomic_write, eight_bit, read
 from ..imaging.radiograph import check_scans, check_size, label
 from ..imaging.reading import JPEG, MAX_BYTES
 from ..progress import progress
@@ -95,7 +95,7 @@ def gray_image(source: Path) -> Image.Image:
         InputError: whatever `imaging.read` refuses.
     """
     image = _plain_jpeg(source)
-    return image or Image.fromarray(np.round(read(source).display() * 255).astype(np.uint8))
+    return image or Image.fromarray(eight_bit(read(source).display()))
 
 
 def prepare_images(

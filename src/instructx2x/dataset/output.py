@@ -18,7 +18,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +30,7 @@ from instructx2x.dataset.rejects import Reason
 from instructx2x.dataset.splits import SPLITS
 from instructx2x.dataset.table import REJECTS, to_table
 from instructx2x.errors import OutputError
+from instructx2x.files import digest
 from instructx2x.imaging.writing import atomic_write
 from instructx2x.instructions.tokens import MAX_TOKENS
 
@@ -124,8 +124,7 @@ def _only_begun(out: Path) -> bool:
 
 def fingerprint(path: Path) -> dict[str, Any]:
     """Name and SHA-256 of an input: the same build needs the same files."""
-    with open(path, "rb") as file:
-        return {"file": path.name, "sha256": file_digest(file, "sha256").hexdigest()}
+    return {"file": path.name, "sha256": digest(path)}
 
 
 def finish(collected: Collected, out: Path, images: Images) -> dict[str, Any]:

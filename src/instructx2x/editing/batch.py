@@ -27,6 +27,7 @@ from instructx2x.editing.rows import RESERVED, Row
 from instructx2x.editing.sheets import write_sheets
 from instructx2x.editing.study import Study
 from instructx2x.errors import InputError, InstructX2XError, OutputError
+from instructx2x.files import digest
 from instructx2x.imaging.writing import atomic_write
 
 MANIFEST, SECONDS, SHEET = RESERVED
@@ -108,9 +109,9 @@ class _Run:
         try:
             report = json.loads((self.out / row.folder / "report.json").read_text(encoding="utf-8"))
             asked = (report["instruction"]["text"], report["seed"], report["batch"])
-            if asked == (row.instruction, row.seed, self._identity(row, _sha256(row.path))):
+            if asked == (row.instruction, row.seed, self._identity(row, digest(row.path))):
                 return _done(row, report)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, InputError, ValueError, KeyError, TypeError):
             pass
         return None
 
@@ -139,7 +140,7 @@ class _Run:
             self.last = None
             study = self.editor.open(row.path)
             study.display  # noqa: B018 - computed here, beside the model's work
-            self.last = (row.path, study, _sha256(row.path))
+            self.last = (row.path, study, digest(row.path))
         return self.last[1:]
 
     def _edit(self, row: Row, opened: Future) -> Result | Exception:
@@ -207,11 +208,6 @@ def _failed(row: Row, error: Exception) -> Entry:
     if not isinstance(error, InstructX2XError):
         reason = f"{type(error).__name__}: {reason} - a defect of this program"
     return _asked(row) | {"status": "failed", "reason": reason}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _line(entry: Entry) -> str:

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from instructx2x import NOTICE
 from instructx2x.imaging.geometry import resize
+from instructx2x.imaging.writing import eight_bit
 
 # Height of a title above panels and of the notice below, and the black between panels, in pixels.
 TITLE, GAP = 24, 8
@@ -27,10 +28,6 @@ def _fit(height: int, width: int, side: int) -> tuple[int, int]:
 
 def _outline(region: np.ndarray) -> np.ndarray:
     return region & ~ndimage.binary_erosion(region, border_value=1)
-
-
-def _bytes(image: np.ndarray) -> np.ndarray:
-    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
 def overlay(display: np.ndarray, guidance: np.ndarray, mask: np.ndarray, pseudo_mask: np.ndarray) -> np.ndarray:
@@ -57,7 +54,7 @@ def overlay(display: np.ndarray, guidance: np.ndarray, mask: np.ndarray, pseudo_
     picture = np.clip(gray, 0, 1) * (1 - veil) + RED * veil
     picture[_outline(allowed[..., 0] >= 0.1)] = BLUE
     picture[_outline(region[..., 0] >= 0.5)] = RED
-    return _bytes(picture)
+    return eight_bit(picture)
 
 
 def difference(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, float]:
@@ -90,9 +87,9 @@ def comparison(before: np.ndarray, after: np.ndarray, guidance: np.ndarray) -> n
     change, scale = difference(before, after)
     return _sheet(
         (
-            ("input", _bytes(np.repeat(before[..., None], 3, axis=2))),
-            ("edited", _bytes(np.repeat(after[..., None], 3, axis=2))),
-            (f"difference (red +, blue -, full {scale:.2f})", _bytes(change)),
+            ("input", eight_bit(np.repeat(before[..., None], 3, axis=2))),
+            ("edited", eight_bit(np.repeat(after[..., None], 3, axis=2))),
+            (f"difference (red +, blue -, full {scale:.2f})", eight_bit(change)),
             ("guidance map", np.asarray(Image.fromarray(guidance).resize((width, height), Image.Resampling.BOX))),
         )
     )
@@ -115,10 +112,10 @@ def seeds(before: np.ndarray, mean: np.ndarray, spread: np.ndarray, frequency: n
     full = max(float(spread.max()), 0.05)
     return _sheet(
         (
-            (f"mean of {count} seeds", _bytes(np.repeat(mean[..., None], 3, axis=2))),
-            (f"difference (red +, blue -, full {scale:.2f})", _bytes(change)),
-            (f"spread (white {full:.2f})", _bytes(np.repeat(spread[..., None] / full, 3, axis=2))),
-            ("in the mask (white: always)", _bytes(np.repeat(frequency[..., None], 3, axis=2))),
+            (f"mean of {count} seeds", eight_bit(np.repeat(mean[..., None], 3, axis=2))),
+            (f"difference (red +, blue -, full {scale:.2f})", eight_bit(change)),
+            (f"spread (white {full:.2f})", eight_bit(np.repeat(spread[..., None] / full, 3, axis=2))),
+            ("in the mask (white: always)", eight_bit(np.repeat(frequency[..., None], 3, axis=2))),
         )
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from instructx2x.errors import InputError, OutputError
+from instructx2x.errors import OutputError
 
 BEGINNING = b'{"key": "settings"'
 
@@ -74,16 +74,3 @@ class Journal:
         if key not in self:
             self.add(key, compute(*given))
         return self[key]
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file's content, so that a record belongs to that and not to a name.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error

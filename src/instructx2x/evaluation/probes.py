@@ -19,9 +19,10 @@ from instructx2x.errors import InstructX2XError
 from instructx2x.evaluation import locality, maps
 from instructx2x.evaluation.cases import Case
 from instructx2x.evaluation.folders import read_edited, read_maps
-from instructx2x.evaluation.journal import Journal, digest
+from instructx2x.evaluation.journal import Journal
 from instructx2x.evaluation.methods import Options, make_edits, reseeded
 from instructx2x.evaluation.scoring import known
+from instructx2x.files import digest
 from instructx2x.imaging.reading import read
 from instructx2x.instructions import Operation, opposite, parse, render
 

@@ -17,8 +17,9 @@ from instructx2x.errors import AnatomyError, InstructX2XError
 from instructx2x.evaluation import locality, maps
 from instructx2x.evaluation.cases import Case
 from instructx2x.evaluation.folders import maps_of, read_edited, read_maps
-from instructx2x.evaluation.journal import Journal, digest
+from instructx2x.evaluation.journal import Journal
 from instructx2x.evaluation.panel import Panel
+from instructx2x.files import digest
 from instructx2x.imaging.radiograph import Radiograph
 from instructx2x.imaging.reading import read
 from instructx2x.instructions import Edit

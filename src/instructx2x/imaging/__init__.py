@@ -3,7 +3,7 @@
 from .geometry import Frame, resize
 from .radiograph import MAX_PIXELS, MIN_SIDE, Radiograph
 from .reading import from_array, read
-from .writing import atomic_write, edited_suffix, write, write_png
+from .writing import atomic_write, edited_suffix, eight_bit, write, write_png
 
 __all__ = [
     "MAX_PIXELS",
@@ -12,6 +12,7 @@ __all__ = [
     "Radiograph",
     "atomic_write",
     "edited_suffix",
+    "eight_bit",
     "from_array",
     "read",
     "resize",

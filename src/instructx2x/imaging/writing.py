@@ -18,6 +18,11 @@ from . import dicom
 from .radiograph import Radiograph, label
 
 
+def eight_bit(display: np.ndarray) -> np.ndarray:
+    """Brightness of any shape as 8-bit values: [0, 1] -> uint8; what lies outside is clipped."""
+    return np.round(np.clip(display, 0, 1) * 255).astype(np.uint8)
+
+
 def edited_suffix(radiograph: Radiograph) -> str:
     """Suffix of the lossless file an edit goes to: ".png", ".tiff" or ".dcm"; ".png" for lossy sources."""
     if radiograph.lossy:

@@ -11,6 +11,7 @@ from rich.progress import track
 
 from instructx2x.errors import InputError
 from instructx2x.imaging.geometry import Frame
+from instructx2x.imaging.writing import eight_bit
 
 ADULT_SOURCES = ("nih", "han", "coh")
 
@@ -63,7 +64,7 @@ def load_images(data: Path, table: pl.DataFrame, size: int, cache: Path) -> np.n
                 pixels = np.asarray(image.convert("L"), dtype=np.float32) / 255
         except OSError as error:
             raise InputError(f"{data / file} cannot be read: get it again, or set its qc in metadata.csv") from error
-        images[row] = np.round(Frame(*pixels.shape, size).to_model(pixels) * 255)
+        images[row] = eight_bit(Frame(*pixels.shape, size).to_model(pixels))
     cache.parent.mkdir(parents=True, exist_ok=True)
     partial = cache.with_suffix(".partial.npy")
     np.save(partial, images)

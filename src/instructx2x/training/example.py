@@ -18,7 +18,7 @@ from rich.progress import track
 from instructx2x.editing import sampling
 from instructx2x.imaging.geometry import Frame, resize
 from instructx2x.imaging.reading import read
-from instructx2x.imaging.writing import write_png
+from instructx2x.imaging.writing import eight_bit, write_png
 from instructx2x.models import Backbone, load
 from instructx2x.training.data import load_table
 
@@ -79,7 +79,7 @@ def main() -> None:
         print(f"{name}: {distance:.3f}, farther than {share:.0%} of held-out images")
         if not arguments.image:
             text = {"Synthetic": "yes", "Comment": "made by the bundled model from a blank image; not a patient"}
-            write_png(np.round(display * 255).astype(np.uint8), arguments.out / name, text=text)
+            write_png(eight_bit(display), arguments.out / name, text=text)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from diffusers import AutoencoderKL
 from rich.progress import track
 
 from instructx2x.errors import InputError
+from instructx2x.imaging.writing import eight_bit
 from instructx2x.training.simulation.chest import Chest, find_chest
 from instructx2x.training.simulation.lesions import (
     Lesion,
@@ -210,7 +211,7 @@ def _add_pair(
         return current.image
 
     def keep(image: np.ndarray) -> int:
-        painted.append(np.round(image * 255).astype(np.uint8))
+        painted.append(eight_bit(image))
         return len(painted) - 1
 
     image = paint(lesions)

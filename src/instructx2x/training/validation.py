@@ -11,7 +11,7 @@ from accelerate.utils import gather_object
 from PIL import Image, ImageDraw, ImageFont
 
 from instructx2x import NOTICE
-from instructx2x.imaging.writing import write_png
+from instructx2x.imaging.writing import eight_bit, write_png
 from instructx2x.models import Backbone
 from instructx2x.training.batches import Pairs, squared_errors
 from instructx2x.training.draws import validation_draw
@@ -61,7 +61,7 @@ def sheet(model: Backbone, pairs: Pairs, recipe: Finetuning, accelerator: Accele
             image_guidance=recipe.image_guidance,
         )
         images = model.decode(torch.cat((scaled, edited, current))).mean(1).float().cpu().numpy()
-        mine.append((row, np.round(images * 255).astype(np.uint8), batch.texts[0]))
+        mine.append((row, eight_bit(images), batch.texts[0]))
     return _picture(sorted(gather_object(mine), key=lambda entry: entry[0]))
 
 

@@ -14,9 +14,10 @@ from instructx2x.evaluation.auditing.classifier import Classifier, Question
 from instructx2x.evaluation.auditing.movement import Movement
 from instructx2x.evaluation.cases import Case
 from instructx2x.evaluation.folders import read_edited
-from instructx2x.evaluation.journal import Journal, digest
+from instructx2x.evaluation.journal import Journal
 from instructx2x.evaluation.judges import Judge, load_judge
 from instructx2x.evaluation.panel import Panel
+from instructx2x.files import digest
 from instructx2x.imaging.reading import read
 from instructx2x.progress import progress
 

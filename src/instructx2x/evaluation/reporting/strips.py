@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from instructx2x import NOTICE
 from instructx2x.imaging.geometry import resize
-from instructx2x.imaging.writing import write_png
+from instructx2x.imaging.writing import eight_bit, write_png
 
 # Side of a panel, and height of the title above it, in pixels.
 PANEL, CAPTION = 256, 18
@@ -21,7 +21,7 @@ def strip(title: str, panels: Sequence[np.ndarray]) -> np.ndarray:
     picture = Image.new("RGB", (PANEL * len(panels), PANEL + CAPTION))
     for column, panel in enumerate(panels):
         if panel.ndim == 2:
-            panel = np.round(255 * np.clip(resize(panel, PANEL, PANEL), 0, 1)).astype(np.uint8)
+            panel = eight_bit(resize(panel, PANEL, PANEL))
         shown = Image.fromarray(panel).convert("RGB").resize((PANEL, PANEL), Image.Resampling.BOX)
         picture.paste(shown, (PANEL * column, CAPTION))
     ImageDraw.Draw(picture).text((4, 2), title, fill="white", font=ImageFont.load_default(12))

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from instructx2x.columns import read_columns
 from instructx2x.errors import InputError
+from instructx2x.imaging.writing import eight_bit
 from instructx2x.progress import progress
 from instructx2x.training.simulation import mirror
 from instructx2x.training.simulation.chest import SIDES, Chest, whiten
@@ -102,7 +103,7 @@ def collect(
                         fitting,
                         healed.side,
                         zone,
-                        np.round(healed.image * 255).astype(np.uint8),
+                        eight_bit(healed.image),
                         mirror.density(chest, healed),
                     )
                 )
