@@ -81,10 +81,11 @@ def source(tmp_path, make_chest):
         quality = "rotated" if name == "turned" else "ok"
         if name != "nobody":
             file = "" if name == "nameless" else f"images/{name}.jpg"
-            rows.append({"id": name, "patient_id": patient, "file": file, "qc": quality, "sex": "F"})
+            known = {"sex": "F", "age": f"{number}.0"}
+            rows.append({"id": name, "patient_id": patient, "file": file, "qc": quality, **known})
     (data / "images/gone.jpg").unlink()
     (data / "images/cut.jpg").write_bytes((data / "images/cut.jpg").read_bytes()[:900])
-    rows.append({"id": "p5c", "patient_id": "p5", "file": "images/p5c.jpg", "qc": "ok", "sex": "F"})
+    rows.append({"id": "p5c", "patient_id": "p5", "file": "images/p5c.jpg", "qc": "ok", "sex": "", "age": ""})
     pl.DataFrame(pairs).write_csv(data / "pairs.csv")
     pl.DataFrame(rows).write_csv(data / "metadata.csv", quote_style="never")
     return data
@@ -104,6 +105,7 @@ def test_every_pair_is_used_or_goes_for_its_reason(source, tmp_path):
     assert (out / "test_images.txt").read_text().split() == ["p5a", "p5b", "p5c"]
     row = table.filter(pl.col("subject_id") == "p1").row(0, named=True)
     assert (row["past_findings"], row["current_findings"], row["days"]) == ([], ["edema", "lung opacity"], None)
+    assert (row["sex"], row["age"]) == ("F", 2.0)  # the past image is the third of all
     with Image.open(out / row["past_image"]) as image:
         np.testing.assert_array_equal(np.asarray(image), prepare_image(source / "images/p1a.jpg", SMALL.preparation))
 

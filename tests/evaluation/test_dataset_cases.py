@@ -22,6 +22,7 @@ def row(past, current, instruction, part=1, parts=1, past_findings=(), current_f
         **{"past_dicom_id": past, "current_dicom_id": current, "subject_id": f"patient of {past}", "split": "test"},
         **{"past_study_id": "1", "current_study_id": "2", "instruction": render(edits) if edits else ""},
         **{"edits": edit_rows(edits), "view": "PA", "days": None, "tokens": 9, "part": part, "parts": parts},
+        **{"sex": None, "age": None},
         "past_findings": None if past_findings is None else list(past_findings),
         "current_findings": None if current_findings is None else list(current_findings),
         **{"past_image": f"images/{past}.png", "current_image": f"images/{current}.png", "registration": None},

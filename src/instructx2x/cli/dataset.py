@@ -39,6 +39,10 @@ def build(
         Path | None,
         typer.Option("--open", metavar="DIR", help="Instead of both: open X-rays with metadata.csv and pairs.csv."),
     ] = None,
+    patients: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="MIMIC-IV's hosp/patients.csv.gz: sex and age, for audits by group."),
+    ] = None,
     version: Annotated[
         Literal["v1", "v2"], typer.Option(metavar="V", help="v1, or v2 with side, zone and severity of each finding.")
     ] = "v1",
@@ -99,9 +103,11 @@ def build(
     if open_data is not None and diff_vqa is None and mimic_cxr_jpg is None:
         if split != "mimic":
             raise InputError("open X-rays bring their own split, by patient: leave --split out")
+        if patients is not None:
+            raise InputError("open X-rays say sex and age themselves: leave --patients out")
         report = build_open(open_data, out, rules=rules, images=images)
     elif open_data is None and diff_vqa is not None and mimic_cxr_jpg is not None:
-        report = build_mimic(diff_vqa, mimic_cxr_jpg, out, rules=rules, split=split, images=images)
+        report = build_mimic(diff_vqa, mimic_cxr_jpg, out, rules=rules, split=split, images=images, patients=patients)
     else:
         raise InputError("name the source: --diff-vqa with --mimic-cxr-jpg, or --open alone")
     _print(out, report)

@@ -17,8 +17,10 @@ from instructx2x.dataset.mimic import (
 )
 from instructx2x.dataset.output import Collected, Images, claim, fingerprint, finish
 from instructx2x.dataset.pairs import Row, Rules, make_pairs
+from instructx2x.dataset.people import NOBODY, read_patients
 from instructx2x.dataset.records import read_records
 from instructx2x.dataset.splits import split_patients
+from instructx2x.errors import InputError
 from instructx2x.progress import progress
 
 
@@ -30,6 +32,7 @@ def build(
     rules: Rules,
     split: str = "mimic",
     images: Images,
+    patients: Path | None = None,
 ) -> dict[str, Any]:
     """Build the dataset. A run that was cut off goes on when it is started again, and ends in the same bytes.
 
@@ -40,19 +43,22 @@ def build(
         rules: which pairs and which instructions.
         split: see `splits.split_patients`.
         images: what happens to the images.
+        patients: MIMIC-IV's `hosp/patients.csv.gz`, for sex and age.
 
     Returns:
         The report (`report.json`).
 
     Raises:
-        InputError: a file that is missing, damaged, or has other columns.
+        InputError: a file that is missing, damaged, has other columns, or is about other patients.
         OutputError: `out` is in use for something else, or cannot be written to.
     """
     sources = find_sources(diff_vqa, mimic_cxr_jpg, images=images.preparation is not None)
     split_patients([], split, {})  # a bad split is refused before minutes of work
+    people = read_patients(patients) if patients is not None else {}
+    tables = sources.tables if patients is None else (*sources.tables, patients)
     settings = {
         "x2x": __version__,
-        "inputs": [fingerprint(path) for path in sources.tables],
+        "inputs": [fingerprint(path) for path in tables],
         "rules": asdict(rules),
         "split": split,
         "images": asdict(images),
@@ -63,8 +69,10 @@ def build(
     metadata = read_metadata(sources.metadata)
     studies = {*questions["study_id"], *questions["ref_id"]}
     records = read_records(sources.records, studies)
-    patients = {study.subject_id for study in metadata.studies.values()}
-    splits = split_patients(patients, split, read_splits(sources.splits))
+    subjects = {study.subject_id for study in metadata.studies.values()}
+    if patients is not None and subjects.isdisjoint(people):
+        raise InputError(f"{patients} knows none of the patients: give hosp/patients.csv.gz of MIMIC-IV")
+    splits = split_patients(subjects, split, read_splits(sources.splits))
 
     def choose(subject: str, study: str, dicoms: tuple[str, ...]) -> str:
         if len(dicoms) == 1 or images.preparation is None:
@@ -75,6 +83,9 @@ def build(
     with progress("Reading answers", len(questions)) as advance:
         rows_of = (Row(*row) for row in questions.iter_rows())
         pairs = make_pairs(rows_of, metadata, records, splits, rules, choose=choose, advance=advance)
+    for row in pairs.accepted:
+        person = people.get(row["subject_id"], NOBODY)
+        row |= {"sex": person.sex, "age": person.age(metadata.studies[row["past_study_id"]].date)}
     files = {
         row[f"{when}_dicom_id"]: image_file(
             sources.images, row["subject_id"], row[f"{when}_study_id"], row[f"{when}_dicom_id"]

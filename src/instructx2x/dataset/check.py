@@ -13,6 +13,7 @@ from PIL import PngImagePlugin
 
 from instructx2x.dataset.images import text_entries, usable_processors
 from instructx2x.dataset.output import official_table
+from instructx2x.dataset.people import OLDEST, SEXES
 from instructx2x.dataset.splits import SPLITS
 from instructx2x.dataset.table import ORDER, edits_from_rows, load_dataset
 from instructx2x.errors import InputError, InstructX2XError
@@ -75,6 +76,8 @@ def _rows(parts: Mapping[str, pl.DataFrame]) -> Iterator[str]:
         "a pair of an image with itself": pl.col("past_dicom_id") == pl.col("current_dicom_id"),
         "a current image that is not later than its past one": pl.col("days") <= 0,
         "a part that is none of its parts": ~pl.col("part").is_between(1, pl.col("parts")),
+        "a sex that is neither F nor M": ~pl.col("sex").is_in(SEXES),
+        "an age that nobody has": ~pl.col("age").is_between(0, OLDEST),
     }.items():
         found = table.filter(wrong)
         if len(found):

@@ -16,6 +16,7 @@ from instructx2x import __version__
 from instructx2x.columns import read_columns
 from instructx2x.dataset.output import Collected, Images, claim, fingerprint, finish
 from instructx2x.dataset.pairs import Rules
+from instructx2x.dataset.people import plausible_age, plausible_sex
 from instructx2x.dataset.rejects import Reason, Rejected
 from instructx2x.dataset.table import edit_rows
 from instructx2x.errors import InputError
@@ -27,6 +28,7 @@ PAIR_COLUMNS = (
     *("past_view", "current_view", "past_findings", "current_findings", "split"),
 )
 METADATA_COLUMNS = ("id", "patient_id", "file", "qc")
+PEOPLE_COLUMNS = ("sex", "age")
 SPLIT_NAMES = {"train": "train", "val": "validate", "test": "test"}
 
 LABELS = {
@@ -67,7 +69,8 @@ def build_open(data: Path, out: Path, *, rules: Rules, images: Images) -> dict[s
         raise InputError("v2 and --strict need reports, which open X-rays do not have: leave them out")
     paths = data / "pairs.csv", data / "metadata.csv"
     pairs, metadata = (
-        read_columns(path, columns) for path, columns in zip(paths, (PAIR_COLUMNS, METADATA_COLUMNS), strict=True)
+        read_columns(path, columns, optional=PEOPLE_COLUMNS)
+        for path, columns in zip(paths, (PAIR_COLUMNS, METADATA_COLUMNS), strict=True)
     )
     settings = {
         "x2x": __version__,
@@ -78,6 +81,7 @@ def build_open(data: Path, out: Path, *, rules: Rules, images: Images) -> dict[s
     claim(out, settings)
     usable = dict(metadata.filter(pl.col("qc") == "ok").select("id", "file").drop_nulls().iter_rows())
     tested = metadata.join(pairs.filter(pl.col("split") == "test"), on="patient_id", how="semi")
+    people = _people(metadata)
     accepted, rejected = [], []
     for number, row in enumerate(pairs.iter_rows(named=True)):
         said = f"{row['past_findings'] or 'not known'} -> {row['current_findings'] or 'not known'}"
@@ -89,7 +93,7 @@ def build_open(data: Path, out: Path, *, rules: Rules, images: Images) -> dict[s
             "text": said,
         }
         try:
-            accepted.append(found | _pair(row, usable, rules))
+            accepted.append(found | _pair(row, usable, rules) | people[row["past_id"]])
         except Rejected as error:
             rejected.append(found | {"reason": error.reason.value, "detail": error.detail})
     collected = Collected(
@@ -151,6 +155,17 @@ def _pair(row: dict[str, str | None], usable: dict[str, str], rules: Rules) -> d
         "parts": 1,
         "past_findings": [LABELS[label] for label in past if label in LABELS],
         "current_findings": [LABELS[label] for label in current if label in LABELS],
+    }
+
+
+def _people(metadata: pl.DataFrame) -> dict[str, dict[str, str | float | None]]:
+    """Sex and age at every image; None where the table does not know them, or knows neither."""
+    ids = metadata["id"].to_list()
+    nothing = [None] * len(ids)
+    sexes, ages = (metadata[name].to_list() if name in metadata.columns else nothing for name in PEOPLE_COLUMNS)
+    return {
+        name: {"sex": plausible_sex(sex), "age": plausible_age(_number(age))}
+        for name, sex, age in zip(ids, sexes, ages, strict=True)
     }
 
 

@@ -27,6 +27,8 @@ SCHEMA = pl.Schema(
         "edits": pl.List(pl.Struct(dict.fromkeys(EDIT_FIELDS, pl.String))),  # what it means
         "split": pl.String,  # train, validate or test, by patient
         "view": pl.String,  # of both images
+        "sex": pl.String,  # F or M; null: not known
+        "age": pl.Float64,  # years, at the past image; null: not known
         "days": pl.Float64,  # from the past to the current image; null: only their order is known
         "tokens": pl.Int64,  # of the instruction, as CLIP counts
         "part": pl.Int64,  # of an instruction that was divided, from 1

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from instructx2x.dataset.people import OLDEST
 from instructx2x.dataset.table import edits_from_rows, load_dataset
 from instructx2x.editing.rows import Row, named, read_cells, seed_in
 from instructx2x.errors import InputError, InstructionError
 from instructx2x.instructions import Edit, Operation, parse, render
 
-OLDEST = 130
 OPTIONAL = ("instruction", "seed", "patient", "view", "sex", "age", "findings", "target", "target_findings", "boxes")
 NOTHING = ("no finding", "none", "normal")
 
@@ -173,6 +173,8 @@ def _dataset_cases(folder: Path, split: str) -> list[Case]:
             edits_from_rows(row["edits"]),
             row["subject_id"],
             row["view"],
+            sex=row["sex"] or "",
+            age=float("nan") if row["age"] is None else row["age"],
             findings=_known(row["past_findings"]),
             # The last part alone leads to the target; the earlier ones stop on the way.
             target=folder / row["current_image"] if row["parts"] == 1 else None,
