@@ -1,6 +1,6 @@
 """Removal at high resolution: what an instruction leaves of a finding that was painted on a real normal.
 
-    python benchmarks/painted_removal.py --data DATA --out OUT [--count 12] [--model FOLDER ...]
+    python benchmarks/painted_removal.py --data DATA --out OUT [--count 12] [--model FOLDER ...] [--text-guidance S]
 
 A nodule and a pneumothorax are painted at 1,024 pixels a side on COUNT normals of val patients, as for training, and
 each model is asked to remove them. "clean latents" is what remains when the model's edit is perfect: the latents of the
@@ -136,15 +136,18 @@ def perfect(painted: Study, clean: Study) -> np.ndarray:
     return composite(painted.display, wanted, known, everywhere, painted.view("letterbox").frame)
 
 
-def rows(made: Sequence[Painting], editor: Editor, name: str, out: Path) -> Iterator[list[str]]:
-    """The table's rows of one model."""
+def rows(
+    made: Sequence[Painting], editor: Editor, name: str, out: Path, text_guidance: float | None
+) -> Iterator[list[str]]:
+    """The table's rows of one model; without a text guidance, with its own."""
     for finding in FINDINGS:
         some = [painting for painting in made if painting.finding == finding]
         removed, left, best, empty, strips = [], [], [], 0, []
         with progress(f"{name}: removing {finding}", len(some)) as advance:
             for painting in some:
                 study = editor.open(eight_bit(painting.painted))
-                result = study.edit(render((Edit(Operation.REMOVE, finding),)), seed=painting.number)
+                text = render((Edit(Operation.REMOVE, finding),))
+                result = study.edit(text, seed=painting.number, text_guidance=text_guidance)
                 removed.append(result.image.display())
                 left.append(painting.left(removed[-1]))
                 best.append(perfect(study, editor.open(eight_bit(painting.clean))))
@@ -167,6 +170,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", action="append", help="bundled (the default), or folders, to compare")
     parser.add_argument("--count", type=int, default=12, help="normals")
+    parser.add_argument("--text-guidance", type=float, help="s_T; the model's own by default")
     options = parser.parse_args()
     try:
         if options.count < 1:
@@ -178,7 +182,11 @@ def main() -> None:
             for painting in paintings(options.data, next(iter(editors.values())), options.count):
                 made.append(painting)
                 advance()
-        told = [row for name, editor in editors.items() for row in rows(made, editor, name, options.out)]
+        told = [
+            row
+            for name, editor in editors.items()
+            for row in rows(made, editor, name, options.out, options.text_guidance)
+        ]
     except InstructX2XError as error:
         sys.exit(str(error))
     header = ["painted", "model", "images", "empty masks", "left of it, median", "under 0.30 left", "clean latents"]

@@ -114,6 +114,13 @@ def test_the_images_of_a_batch_score_as_the_models_own(evaluate, run, data, tiny
     (one, _), (other, _) = report(data / "one"), report(data / "other")
     assert one == other
 
+    # Beside a folder, the model's own methods come first, and the maps that are told of are theirs.
+    both = ("--model", tiny_model, "--methods", "default", "--no-probes", "--edited", f"a-folder={data / 'batch'}")
+    assert evaluate("both", *both)[0] == 0
+    tables, found = report(data / "both")
+    assert list(tables["methods"]) == [TARGET, COPY, "default", "a-folder"]
+    assert [t["note"][:10] for t in found["tables"] if t["key"] == "guidance"] == ["Of default"]
+
 
 def test_anyones_images(evaluate, data, make_chest):
     assert evaluate("names", "--names")[1].splitlines()[3] == "c\tc.png\tAdd edema"

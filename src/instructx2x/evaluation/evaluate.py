@@ -91,8 +91,9 @@ def evaluate(plan: Plan, panel: Panel, out: Path, *, command: str = "") -> dict[
     if taken:
         raise InputError(f"a folder cannot be called {min(taken)}: name it as NAME=FOLDER")
     # Before hours of editing: a folder that lacks images is refused now.
-    edited = {name: find_edited(folder, plan.cases, partial=plan.partial) for name, folder in plan.folders.items()}
+    folders = {name: find_edited(folder, plan.cases, partial=plan.partial) for name, folder in plan.folders.items()}
     journal = Journal(out / "scores.jsonl", {"version": __version__})
+    edited: dict[str, dict[str, Path]] = {}
     left_out: dict[str, str] = {}
     for name, (editor, options) in methods.items():
         with progress(f"editing: {name}", len(plan.cases)) as advance:
@@ -104,6 +105,8 @@ def evaluate(plan: Plan, panel: Panel, out: Path, *, command: str = "") -> dict[
                 on_row=lambda done, total: advance(to=done),
             )
         left_out |= {f"{name}: {case}": reason for case, reason in failed.items()}
+    # Behind the methods, because some tables are about the first one alone.
+    edited |= folders
     with progress("scoring") as advance:
         records, failed = score(
             plan.cases, edited, panel, journal, on_image=lambda done, total: advance(to=done, total=total)
