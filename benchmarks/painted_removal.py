@@ -159,9 +159,9 @@ def rows(
         told = [(finding, left, list(map(Painting.left, some, best)))]
         if finding == "pneumothorax":
             told.append(("pleural line", list(map(Painting.line, some, removed)), list(map(Painting.line, some, best))))
-        for what, left, limit in told:
-            under = share([value < GOAL for value in left])
-            yield [what, name, str(len(some)), str(empty), middle(left, ".2f"), under, middle(limit, ".2f")]
+        for what, shares, limit in told:
+            under = share([value < GOAL for value in shares])
+            yield [what, name, str(len(some)), str(empty), middle(shares, ".2f"), under, middle(limit, ".2f")]
 
 
 def main() -> None:

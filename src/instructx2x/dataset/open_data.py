@@ -28,7 +28,6 @@ PAIR_COLUMNS = (
     *("past_view", "current_view", "past_findings", "current_findings", "split"),
 )
 METADATA_COLUMNS = ("id", "patient_id", "file", "qc")
-PEOPLE_COLUMNS = ("sex", "age")
 SPLIT_NAMES = {"train": "train", "val": "validate", "test": "test"}
 
 LABELS = {
@@ -68,10 +67,8 @@ def build_open(data: Path, out: Path, *, rules: Rules, images: Images) -> dict[s
     if rules.version != "v1" or rules.strict:
         raise InputError("v2 and --strict need reports, which open X-rays do not have: leave them out")
     paths = data / "pairs.csv", data / "metadata.csv"
-    pairs, metadata = (
-        read_columns(path, columns, optional=PEOPLE_COLUMNS)
-        for path, columns in zip(paths, (PAIR_COLUMNS, METADATA_COLUMNS), strict=True)
-    )
+    pairs = read_columns(paths[0], PAIR_COLUMNS)
+    metadata = read_columns(paths[1], METADATA_COLUMNS, optional=("sex", "age"))
     settings = {
         "x2x": __version__,
         "inputs": [fingerprint(path) for path in paths],
@@ -81,7 +78,10 @@ def build_open(data: Path, out: Path, *, rules: Rules, images: Images) -> dict[s
     claim(out, settings)
     usable = dict(metadata.filter(pl.col("qc") == "ok").select("id", "file").drop_nulls().iter_rows())
     tested = metadata.join(pairs.filter(pl.col("split") == "test"), on="patient_id", how="semi")
-    people = _people(metadata)
+    people = {
+        row["id"]: {"sex": plausible_sex(row.get("sex")), "age": plausible_age(_number(row.get("age")))}
+        for row in metadata.iter_rows(named=True)
+    }
     accepted, rejected = [], []
     for number, row in enumerate(pairs.iter_rows(named=True)):
         said = f"{row['past_findings'] or 'not known'} -> {row['current_findings'] or 'not known'}"
@@ -155,17 +155,6 @@ def _pair(row: dict[str, str | None], usable: dict[str, str], rules: Rules) -> d
         "parts": 1,
         "past_findings": [LABELS[label] for label in past if label in LABELS],
         "current_findings": [LABELS[label] for label in current if label in LABELS],
-    }
-
-
-def _people(metadata: pl.DataFrame) -> dict[str, dict[str, str | float | None]]:
-    """Sex and age at every image; None where the table does not know them, or knows neither."""
-    ids = metadata["id"].to_list()
-    nothing = [None] * len(ids)
-    sexes, ages = (metadata[name].to_list() if name in metadata.columns else nothing for name in PEOPLE_COLUMNS)
-    return {
-        name: {"sex": plausible_sex(sex), "age": plausible_age(_number(age))}
-        for name, sex, age in zip(ids, sexes, ages, strict=True)
     }
 
 

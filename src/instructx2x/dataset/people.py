@@ -11,7 +11,6 @@ import polars as pl
 from instructx2x.columns import read_columns
 
 PATIENT_COLUMNS = ("subject_id", "gender", "anchor_age", "anchor_year")
-
 SEXES = ("F", "M")
 OLDEST = 130  # years
 # MIMIC-IV says 91 of everybody who was older than 89 in the anchor year.

@@ -154,11 +154,11 @@ class _Run:
                     "choose another folder, or ask to overwrite it"
                 )
             began = time.perf_counter()
-            study, digest = opened.result()
+            study, content = opened.result()
             waited = time.perf_counter() - began
             result = study.edit(row.instruction, seed=row.seed, **self.options)
             result.report["seconds"]["waiting for the image"] = round(waited, 3)
-            result.report["batch"] = self._identity(row, digest)
+            result.report["batch"] = self._identity(row, content)
             return result
         # Whatever is wrong with a row, the others go on.
         except Exception as error:
@@ -182,8 +182,8 @@ class _Run:
         _append(entry, self.out / MANIFEST)
         return entry
 
-    def _identity(self, row: Row, digest: str) -> dict[str, str]:
-        return {"image": row.image, "image_sha256": digest, "settings": self.settings}
+    def _identity(self, row: Row, content: str) -> dict[str, str]:
+        return {"image": row.image, "image_sha256": content, "settings": self.settings}
 
 
 def _asked(row: Row) -> Entry:

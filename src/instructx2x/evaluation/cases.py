@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from instructx2x.dataset.people import OLDEST
+from instructx2x.dataset.people import OLDEST, SEXES
 from instructx2x.dataset.table import edits_from_rows, load_dataset
 from instructx2x.editing.rows import Row, named, read_cells, seed_in
 from instructx2x.errors import InputError, InstructionError
@@ -211,7 +211,7 @@ def _case(row: Row, cell: dict[str, str], images: Path) -> Case:
     if row.seed is None:
         raise InputError("seed must be a whole number of 0 or more")
     sex, view, age = cell.get("sex", "").upper(), cell.get("view", "").upper(), cell.get("age", "")
-    if sex not in ("", "F", "M"):
+    if sex and sex not in SEXES:
         raise InputError(f"sex must be F, M or empty, not {sex!r:.20}")
     try:
         years = float(age) if age else float("nan")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from instructx2x.editing.verification import direction
 from instructx2x.errors import InputError
 from instructx2x.evaluation.judges.plugins import call, gray_ramp, load_callable, told
+from instructx2x.files import digest
 from instructx2x.instructions import FINDINGS, Edit, parse, render
 
 
@@ -158,8 +158,8 @@ def _source(answer: Callable[..., Any]) -> str:
     answer = inspect.unwrap(answer)
     for found in (answer, type(answer)):
         try:
-            return hashlib.sha256(Path(inspect.getsourcefile(found) or "").read_bytes()).hexdigest()
-        except (TypeError, OSError):
+            return digest(Path(inspect.getsourcefile(found) or ""))
+        except (TypeError, OSError, InputError):
             continue
     return ""
 

@@ -9,12 +9,13 @@ from functools import cached_property
 
 import numpy as np
 
+from instructx2x.dataset.people import SEXES
 from instructx2x.evaluation.cases import Case
 from instructx2x.evaluation.resampling import Interval, difference, interval, sample
 
 UNKNOWN = "not known"
 GROUPS = {
-    "sex": ("F", "M"),
+    "sex": SEXES,
     "age": ("under 40", "40-59", "60 and over"),
     "view": ("PA", "AP", "other"),
 }
