@@ -204,7 +204,7 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the open X-rays are n
 @needs_data
 @pytest.mark.real_data
 def test_the_outline_agrees_with_reviewed_masks():
-    from instructx2x.training.lungs import split_sides
+    from instructx2x.training.lung_data import split_sides
 
     def agreement(name):
         lungs = segment_lungs(read_gray(next((DATA / "images").glob(f"{name}.*"))))

@@ -22,9 +22,7 @@ def make_picture():
 def make_dicom(tmp_path):
     """make_dicom(pixels, bits, syntax=..., preamble=True, **tags) -> path; a tag set to None is left out."""
 
-    def make(
-        pixels, bits=None, *, syntax=uid.ExplicitVRLittleEndian, preamble=True, name="chest.dcm", **tags
-    ):
+    def make(pixels, bits=None, *, syntax=uid.ExplicitVRLittleEndian, preamble=True, name="chest.dcm", **tags):
         allocated = 8 * pixels.dtype.itemsize
         dataset = pydicom.Dataset()
         dataset.file_meta = pydicom.dataset.FileMetaDataset()

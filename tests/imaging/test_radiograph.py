@@ -17,9 +17,7 @@ def radiographs(draw):
     bits = draw(st.sampled_from([8, 10, 12]))
     signed = draw(st.booleans())
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    steps = rng.exponential(1.0, 1 << bits) * (
-        rng.random(1 << bits) < draw(st.sampled_from([0.01, 0.3, 1.0]))
-    )
+    steps = rng.exponential(1.0, 1 << bits) * (rng.random(1 << bits) < draw(st.sampled_from([0.01, 0.3, 1.0])))
     steps[1 << (bits - 1)] += 1
     table = np.cumsum(steps) - steps[0]
     table /= table[-1]
@@ -103,9 +101,7 @@ def test_eight_bits_are_brightness_over_255(make_picture):
     np.testing.assert_array_equal(display, (pixels / 255).astype(np.float32))
 
 
-@pytest.mark.parametrize(
-    "dtype, low, high", [(np.uint16, 0, 65535), (np.uint16, 500, 4000), (np.int16, -900, 900)]
-)
+@pytest.mark.parametrize("dtype, low, high", [(np.uint16, 0, 65535), (np.uint16, 500, 4000), (np.int16, -900, 900)])
 def test_sixteen_bits_use_the_whole_display_and_never_leave_their_values(make_picture, dtype, low, high):
     radiograph = from_array(make_picture(dtype, low, high))
     display = radiograph.display()

@@ -59,9 +59,7 @@ def test_places_that_cannot_be_written(tmp_path, make_picture, name):
     assert {entry.name for entry in tmp_path.iterdir()} == {"file", "folder.png"}
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write anywhere"
-)
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write anywhere")
 def test_a_read_only_folder(tmp_path, make_picture):
     tmp_path.chmod(0o500)
     try:

@@ -53,9 +53,7 @@ def test_an_effusion_appears_on_the_asked_side_and_nowhere_else(editor, side):
     from instructx2x.training.data import load_table
 
     table = load_table(DATA)
-    normals = table.filter(
-        (table["split"] == "val") & (table["findings"] == "No Finding") & (table["group"] == "nih")
-    )
+    normals = table.filter((table["split"] == "val") & (table["findings"] == "No Finding") & (table["group"] == "nih"))
     for file in normals["file"][:2]:
         pixels = editor.open(DATA / file).radiograph.pixels[:-7, :-3].astype(np.uint16) * 16
         study = editor.open(from_array(pixels, bits=12))

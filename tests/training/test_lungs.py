@@ -8,6 +8,7 @@ from PIL import Image
 from instructx2x.anatomy.lungs import SIZE, LungNet
 from instructx2x.errors import InputError
 from instructx2x.training import lung_augmentation as augmentation
+from instructx2x.training import lung_data
 from instructx2x.training import lungs as training
 
 
@@ -17,18 +18,18 @@ def small_set(n=3, size=64):
     masks[:, 1, 12:52, 38:54] = 1
     noise = torch.randn(n, 1, size, size, generator=torch.Generator().manual_seed(0))
     images = 0.7 - 0.4 * masks.sum(1, keepdim=True) + 0.02 * noise
-    return training.LungSet(images.clamp(0, 1), masks, tuple("abc"[:n]))
+    return lung_data.LungSet(images.clamp(0, 1), masks, tuple("abc"[:n]))
 
 
 def test_the_lung_further_left_in_the_picture_is_the_right_one():
     mask = np.zeros((20, 30), bool)
     mask[2:18, 3:9] = mask[4:16, 20:28] = True
     mask[0, 0] = True  # a speck is neither
-    right, left = training.split_sides(mask)
+    right, left = lung_data.split_sides(mask)
     assert right.sum() == 96 and right[:, :9].sum() == 96
     assert left.sum() == 96 and left[:, 20:].sum() == 96
     with pytest.raises(InputError):
-        training.split_sides(mask & (np.arange(30) < 10) & (np.arange(30) > 0))
+        lung_data.split_sides(mask & (np.arange(30) < 10) & (np.arange(30) > 0))
 
 
 def test_warping_keeps_sides_and_moves_pictures_with_their_masks():
@@ -139,19 +140,19 @@ def made_data(folder, patients=("a", "b", "c", "d")):
 
 def test_data_are_adults_of_the_asked_split(tmp_path):
     data = made_data(tmp_path)
-    assert training.reviewed(data, split="train").patients == ("a", "b", "c")
-    assert training.reviewed(data, split="val").patients == ("d",)
-    everyone = training.reviewed(data)
+    assert lung_data.reviewed(data, split="train").patients == ("a", "b", "c")
+    assert lung_data.reviewed(data, split="val").patients == ("d",)
+    everyone = lung_data.reviewed(data)
     assert everyone.images.shape == (4, 1, SIZE, SIZE)
     assert everyone.masks.shape == (4, 2, SIZE, SIZE)
-    images, patients = training.unlabelled(data, 10, seed=0)
+    images, patients = lung_data.unlabelled(data, 10, seed=0)
     assert sorted(patients) == ["nih_b", "nih_c", "nih_d"]
     assert len(images) == 3
 
 
 def test_a_folder_without_tables_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"metadata\.csv"):
-        training.reviewed(tmp_path)
+        lung_data.reviewed(tmp_path)
 
 
 def test_training_writes_weights_that_load(tmp_path, monkeypatch):

@@ -80,9 +80,7 @@ def test_the_reader_reads_what_it_was_taught(tokenizer, tmp_path):
     torch.manual_seed(0)
     reader = Reader(build_text_encoder(tokenizer, width=32, layers=1))
     reader.change(torch.zeros(1, 8, 16, 16))
-    taught = [
-        (Edit(operation, "edema", side=side),) for operation in ("add", "remove") for side in ("left", "right")
-    ]
+    taught = [(Edit(operation, "edema", side=side),) for operation in ("add", "remove") for side in ("left", "right")]
     ids, truth = tokenize(tokenizer, [render(edits) for edits in taught]), labels(taught)
 
     def loss(rng):

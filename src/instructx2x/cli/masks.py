@@ -129,9 +129,7 @@ def show(
     ] = None,
     anatomy: Annotated[
         str,
-        typer.Option(
-            metavar="NAME", help="default, patient, prior, union, a folder of official masks, or a .npz."
-        ),
+        typer.Option(metavar="NAME", help="default, patient, prior, union, a folder of official masks, or a .npz."),
     ] = "default",
 ) -> None:
     """Draw the masks of all findings, sides and zones on one sheet.

@@ -72,6 +72,7 @@ Relevance = Annotated[
     ),
 ]
 
+
 def _file_or_boxes(value: str | None) -> str | None:
     """Refuse a file that is not there, before the model is loaded; the editor reads the rest."""
     if value is not None and not re.fullmatch(r"[\d,;\s]+", value) and not Path(value).is_file():

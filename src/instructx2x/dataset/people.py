@@ -44,7 +44,7 @@ NOBODY = Person(None, None, None)
 
 
 def plausible_sex(text: str | None) -> str | None:
-    """"F" or "M" as a table says it; None for anything else."""
+    """A person's sex as a table says it, "F" or "M"; None for anything else."""
     sex = (text or "").strip().upper()
     return sex if sex in SEXES else None
 

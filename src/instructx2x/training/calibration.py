@@ -196,9 +196,7 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     # What labelled disease should become is not known: it has a balance only.
     null, valid = of_nothing[:, 0], of_valid[: len(edits), 0]
     limits = scale_of(null, valid, np.stack([sample.where.numpy() for sample in edits]))
-    scale = {
-        str(t): {"null_p99": low, "inside_median": high} for t, low, high in zip(TIMESTEPS, *limits, strict=True)
-    }
+    scale = {str(t): {"null_p99": low, "inside_median": high} for t, low, high in zip(TIMESTEPS, *limits, strict=True)}
     separable = all(high > low for low, high in zip(*limits, strict=True))
     tau, emptiness = best_threshold(null, valid, limits) if separable else (THRESHOLD, {})
     asked = [*edits, *real]

@@ -109,9 +109,7 @@ def run(
     autoencoder = part(AutoencoderKL, "vae").to(device)
     sampler = Sampler(pairs.encode_bank(autoencoder, images, work / "pairs_train"), table)
     if "text_encoder" in stages:
-        text_encoder.train_text_encoder(
-            sampler, work=work, seed=seed, device=device, **settings["text_encoder"]
-        )
+        text_encoder.train_text_encoder(sampler, work=work, seed=seed, device=device, **settings["text_encoder"])
     if "unet" in stages:
         unet.train_unet(
             sampler,

@@ -191,9 +191,7 @@ def train_text_encoder(
     def loss(rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         samples = [sampler.draw(rng, str(rng.choice(["add", "remove", "level"], p=[0.5, 0.3, 0.2])))
                    for _ in range(batch // 2)]  # fmt: skip
-        instructions = [sample.edits for sample in samples] + [
-            random_instruction(rng) for _ in range(batch // 2)
-        ]
+        instructions = [sample.edits for sample in samples] + [random_instruction(rng) for _ in range(batch // 2)]
         ids = tokenize(tokenizer, [render(edits) for edits in instructions]).to(device)
         pooled, logits = reader.read(ids)
         truth = labels(instructions)

@@ -138,16 +138,12 @@ def train_unet(
         ]
         # Half of the draws fall on the noisy half, where edits are decided.
         early = torch.from_numpy(rng.random(batch) < 0.5)
-        t = torch.from_numpy(
-            np.where(early, rng.integers(400, 1000, batch), rng.integers(0, 1000, batch))
-        ).to(device)
+        t = torch.from_numpy(np.where(early, rng.integers(400, 1000, batch), rng.integers(0, 1000, batch))).to(device)
         noise = torch.randn(target.shape).to(device)
         alpha = alphas[t][:, None, None, None]
         noisy = alpha.sqrt() * target + (1 - alpha).sqrt() * noise
         with torch.no_grad():
-            words = text_encoder(
-                tokenize(tokenizer, [text for _, _, text in shown]).to(device)
-            ).last_hidden_state
+            words = text_encoder(tokenize(tokenizer, [text for _, _, text in shown]).to(device)).last_hidden_state
         inputs = torch.cat((noisy, source / vae.config.scaling_factor), dim=1)
         error = (unet(inputs, t, words).sample.float() - noise) ** 2
         weights = loss_weights(torch.stack(where).to(device), alphas[t] / (1 - alphas[t]))

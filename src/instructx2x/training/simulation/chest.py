@@ -95,9 +95,7 @@ def texture(size: int, rng: np.random.Generator, scales: tuple[float, ...] = (2,
     total = np.zeros((size, size), dtype=np.float32)
     for scale in scales:
         coarse = max(2, int(np.ceil(size / scale)) + 1)
-        octave = ndimage.zoom(
-            rng.standard_normal((coarse, coarse)).astype(np.float32), size / coarse, order=1
-        )
+        octave = ndimage.zoom(rng.standard_normal((coarse, coarse)).astype(np.float32), size / coarse, order=1)
         total += octave[:size, :size] * scale**0.5
     return (total - total.mean()) / (total.std() + 1e-6)
 

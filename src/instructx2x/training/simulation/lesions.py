@@ -194,8 +194,6 @@ def corrupt(chest: Chest, donor: np.ndarray, region: np.ndarray, rng: np.random.
     else:
         rows, columns = chest.grid
         angle = rng.uniform(0, 2 * np.pi)
-        ramp = (
-            np.cos(angle) * (columns - columns[region].mean()) + np.sin(angle) * (rows - rows[region].mean())
-        ) / 80
+        ramp = (np.cos(angle) * (columns - columns[region].mean()) + np.sin(angle) * (rows - rows[region].mean())) / 80
         foreign = image + 0.2 + 0.2 * ramp
     return np.clip(image + soft * rng.uniform(0.5, 1.0) * (foreign - image), 0, 1).astype(np.float32)

@@ -27,9 +27,7 @@ def by_level(severity: float, values: Sequence[float]) -> float:
     return float(np.interp(severity, LEVEL_KNOTS, values))
 
 
-def effusion(
-    chest: Chest, side: str, zone: str, severity: float, view: str, rng: np.random.Generator
-) -> np.ndarray:
+def effusion(chest: Chest, side: str, zone: str, severity: float, view: str, rng: np.random.Generator) -> np.ndarray:
     """Fluid that fills the costophrenic angle under a meniscus; lying down it layers into a veil as well."""
     u, v = chest.coordinates(side)
     jitter, medial, bend, edge = (
@@ -53,9 +51,7 @@ def effusion(
     return whiten(chest.image, np.clip(alpha, 0, 0.97) * chest.inside(side, 2.5), tissue)
 
 
-def edema(
-    chest: Chest, side: str, zone: str, severity: float, view: str, rng: np.random.Generator
-) -> np.ndarray:
+def edema(chest: Chest, side: str, zone: str, severity: float, view: str, rng: np.random.Generator) -> np.ndarray:
     """Haze that spreads from both hila, thicker below, with vessels that lose their outline but gain width."""
     spread, gravity, bat = rng.uniform(0.4, 0.65), rng.uniform(0.1, 0.4), rng.uniform(0.6, 1.0)
     strength = by_level(severity, (0.13, 0.24, 0.38, 0.54, 0.7)) * rng.uniform(0.85, 1.15)
@@ -71,9 +67,7 @@ def edema(
     return image
 
 
-def congestion(
-    chest: Chest, side: str, zone: str, severity: float, view: str, rng: np.random.Generator
-) -> np.ndarray:
+def congestion(chest: Chest, side: str, zone: str, severity: float, view: str, rng: np.random.Generator) -> np.ndarray:
     """Vessels that stand out far into the lung, over the first breath of an edema."""
     image = edema(chest, side, zone, 1 + 0.35 * (severity - 1), view, rng)
     detail = ndimage.gaussian_filter(chest.image, 0.7) - ndimage.gaussian_filter(chest.image, 5)
@@ -148,16 +142,12 @@ def _disk(radius: float) -> np.ndarray:
     return np.hypot(rows, columns) <= radius
 
 
-def nodule(
-    chest: Chest, side: str, zone: str, severity: float, view: str, rng: np.random.Generator
-) -> np.ndarray:
+def nodule(chest: Chest, side: str, zone: str, severity: float, view: str, rng: np.random.Generator) -> np.ndarray:
     """A small ball (up to about 3 cm)."""
     return _ball(chest, side, zone, by_level(severity, (2.6, 3.4, 4.8, 6.4, 8.0)), rng)
 
 
-def mass(
-    chest: Chest, side: str, zone: str, severity: float, view: str, rng: np.random.Generator
-) -> np.ndarray:
+def mass(chest: Chest, side: str, zone: str, severity: float, view: str, rng: np.random.Generator) -> np.ndarray:
     """A ball larger than a nodule, with a less regular outline."""
     return _ball(chest, side, zone, by_level(severity, (9, 11, 14.5, 19, 25)), rng)
 
@@ -188,16 +178,11 @@ def pleural_thickening(
     lung = chest.lungs[side] > 0.5
     depth = ndimage.distance_transform_edt(lung)
     along = np.exp(-(((v - centre) / extent) ** 2)) * sigmoid((u - 0.45 + 0.5 * (v < 0.15)) / 0.06)
-    band = (
-        sigmoid((thickness * np.clip(along * (1 + 0.15 * cloud), 0, 1.4) - depth) / 0.7)
-        * along.clip(0, 1) ** 0.5
-    )
+    band = sigmoid((thickness * np.clip(along * (1 + 0.15 * cloud), 0, 1.4) - depth) / 0.7) * along.clip(0, 1) ** 0.5
     return whiten(chest.image, density * band * chest.inside(side, 1.5, 0.8), chest.soft_tissue(side))
 
 
-def atelectasis(
-    chest: Chest, side: str, zone: str, severity: float, view: str, rng: np.random.Generator
-) -> np.ndarray:
+def atelectasis(chest: Chest, side: str, zone: str, severity: float, view: str, rng: np.random.Generator) -> np.ndarray:
     """Lung without air that has lost volume: plates across the lower zone and a base that rises and condenses."""
     image = chest.image
     rows, columns = chest.grid
@@ -229,9 +214,7 @@ def atelectasis(
             from_u, to_u, density = rng.uniform(0.05, 0.45), rng.uniform(0.55, 0.95), rng.uniform(0.2, 0.42)
             run = (u - 0.5) * chest.width / 2
             distance = rows - (y + slope * run + bow * run * (2 * u - 1))
-            strip = (
-                np.exp(-((distance / width) ** 2)) * sigmoid((u - from_u) / 0.05) * sigmoid((to_u - u) / 0.05)
-            )
+            strip = np.exp(-((distance / width) ** 2)) * sigmoid((u - from_u) / 0.05) * sigmoid((to_u - u) / 0.05)
             level = by_level(severity, (0.6, 0.8, 1.0, 1.1, 1.2))
             image = whiten(image, np.clip(level * density * strip, 0, 0.8) * inside, tissue)
     return image
@@ -246,9 +229,7 @@ def air_space(density: Sequence[float], softness: tuple[float, float], outlines:
         outlines: (n, 2) arrays of (x, y) fractions of the frame, as radiologists drew them.
     """
 
-    def paint(
-        chest: Chest, side: str, zone: str, severity: float, view: str, rng: np.random.Generator
-    ) -> np.ndarray:
+    def paint(chest: Chest, side: str, zone: str, severity: float, view: str, rng: np.random.Generator) -> np.ndarray:
         image = chest.image
         for lung in ("right", "left") if side == "bilateral" else (side,):
             patches = 1 + int(rng.random() < 0.35)
@@ -257,21 +238,14 @@ def air_space(density: Sequence[float], softness: tuple[float, float], outlines:
             for _ in range(patches):
                 y, x = place_in_lung(chest, lung, zone, rng)
                 points = outlines[int(rng.integers(len(outlines)))]
-                growth = (
-                    by_level(severity, (0.55, 0.75, 1.0, 1.3, 1.65)) * rng.uniform(0.85, 1.15) / patches**0.5
-                )
+                growth = by_level(severity, (0.55, 0.75, 1.0, 1.3, 1.65)) * rng.uniform(0.85, 1.15) / patches**0.5
                 shape = _outline_at(points, y, x, growth, chest, rng)
                 soft = rng.uniform(*softness)
                 blurred = ndimage.gaussian_filter(shape, soft * chest.size / 256)
                 # Straight outlines fray: the rim wanders with the cloud.
                 frayed = sigmoid((blurred - 0.45 + 0.2 * cloud * (0.3 + blurred)) / (0.12 + 0.015 * soft))
                 alpha = np.maximum(alpha, frayed * np.clip(4 * blurred, 0, 1))
-            alpha = (
-                alpha
-                * by_level(severity, density)
-                * rng.uniform(0.85, 1.15)
-                * (1 + 0.2 * cloud + 0.06 * fine)
-            )
+            alpha = alpha * by_level(severity, density) * rng.uniform(0.85, 1.15) * (1 + 0.2 * cloud + 0.06 * fine)
             tissue = chest.soft_tissue(lung)
             image = whiten(image, np.clip(alpha, 0, 0.82) * chest.inside(lung, 1.0, 1.5), 0.92 * tissue)
         return image
