@@ -107,7 +107,7 @@ def main() -> None:
     arguments = parser.parse_args()
     backbone = load(arguments.model, device="cpu")
     table = load_table(arguments.data)
-    images = load_images(arguments.data, table, backbone.size, arguments.work / f"images{backbone.size}.npy")
+    images = load_images(arguments.data, table, backbone.size, arguments.work)
     rows = np.flatnonzero((table["adult"] & (table["split"] == "val")).to_numpy())[: arguments.count]
     sizes(backbone)
     autoencoder(backbone, images, rows, arguments.work)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 BAR_AFTER = 2.0  # seconds: shorter work needs no bar
+Item = TypeVar("Item")
 
 
 class Advance(Protocol):
@@ -40,3 +41,11 @@ def progress(description: str, total: int | None = None, *, in_bytes: bool = Fal
             bar.update(task, completed=done, total=total)
 
         yield advance
+
+
+def track(items: Sequence[Item], description: str) -> Iterator[Item]:
+    """The items, with a bar of how many are done."""
+    with progress(description, len(items)) as advance:
+        for item in items:
+            yield item
+            advance()

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from instructx2x.errors import ModelError
+from instructx2x.errors import InputError, ModelError
 from instructx2x.evaluation.judges.judge import to_bytes
 from instructx2x.evaluation.judges.network import STEM, TRUNKS, trunk
 from instructx2x.training import judge_cases, judge_starts, judges
@@ -246,3 +246,7 @@ def test_the_recipe_runs_and_an_interrupted_run_goes_on(tmp_path, make_chest):
     assert made.measured["pleural effusion"]["positives"] == 4  # of the eight val pictures
     chosen = judges.make_judge("verifier", data, work, from_scratch=True, epochs=2, size=32, choose=True)
     assert chosen.measured["pleural effusion"]["positives"] == 4 and chosen.measured != made.measured
+    with pytest.raises(InputError, match="other settings"):  # or its card would tell of epochs that were not run
+        judges.make_judge("verifier", data, work, from_scratch=True, epochs=9, size=32)
+    with pytest.raises(InputError, match="none are left to choose on"):
+        judges.make_judge("demographics", data, work, from_scratch=True, choose=True)

@@ -95,7 +95,7 @@ def test_what_is_missing_is_told(data, tmp_path):
         load_table(tmp_path)
     (tmp_path / "metadata.csv").write_text("id,file,findings,qc\nnih_1,gone.png,,ok\n")
     with pytest.raises(InputError, match=r"gone\.png"):
-        load_images(tmp_path, load_table(tmp_path), 64, tmp_path / "cache.npy")
+        load_images(tmp_path, load_table(tmp_path), 64, tmp_path)
 
 
 def test_a_recipe_runs_to_a_model_that_edits(data, tmp_path, monkeypatch):
@@ -126,6 +126,10 @@ def test_a_recipe_runs_to_a_model_that_edits(data, tmp_path, monkeypatch):
     other.write_text(RECIPE.replace("per_normal = 4", "per_normal = 5"))
     with pytest.raises(InputError, match="other settings"):
         run(other, data=data, work=work, stages=("pairs",))
+    wider = tmp_path / "wider.toml"
+    wider.write_text(RECIPE.replace("[16, 32]", "[16, 48]"))
+    with pytest.raises(InputError, match=r"unet\.pt is of a run with other settings"):
+        run(wider, data=data, work=work, stages=("unet",))
 
     weights = {path.relative_to(model): path.read_bytes() for path in model.rglob("*.safetensors")}
     again = run(recipe, data=data, work=work, stages=stages, out=tmp_path / "again")

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from instructx2x.errors import InputError
+from instructx2x.errors import InputError, ModelError, OutputError
 from instructx2x.instructions import FINDINGS, Edit, Operation, parse, render
 from instructx2x.models import load
 from instructx2x.training.back_translation import add_to_normals, additions_of
-from instructx2x.training.loop import fit, learning_rate
+from instructx2x.training.loop import fingerprint, fit, learning_rate, write_state
 from instructx2x.training.pairs import Bank, Pair
 from instructx2x.training.run import read_recipe, run
 from instructx2x.training.samples import MIX, Sample, Sampler, changed, random_edit
@@ -83,7 +83,7 @@ def test_the_reader_reads_what_it_was_taught(tokenizer, tmp_path):
     taught = [(Edit(operation, "edema", side=side),) for operation in ("add", "remove") for side in ("left", "right")]
     ids, truth = tokenize(tokenizer, [render(edits) for edits in taught]), labels(taught)
 
-    def loss(rng):
+    def loss(ids):
         _, logits = reader.read(ids)
         parts = [
             nn.functional.cross_entropy(logits[f].flatten(0, 1).float(), torch.cat((truth[f],) * 2).flatten())
@@ -91,26 +91,29 @@ def test_the_reader_reads_what_it_was_taught(tokenizer, tmp_path):
         ]
         return sum(parts), {}
 
-    fit("reader", reader, loss, work=tmp_path, steps=150, peak_lr=1e-2, ema_decay=0.9)
+    fit("reader", reader, lambda rng: (ids,), loss, work=tmp_path, steps=150, peak_lr=1e-2, ema_decay=0.9)
     _, logits = reader.read(ids)
     column = NAMES.index("edema")
     for field in ("operation", "side"):
         assert logits[field][:4, column].argmax(-1).tolist() == truth[field][:, column].tolist()
 
 
-def _fit(work, steps, interrupt=None):
+def _fit(work, steps, interrupt=None, **settings):
     torch.manual_seed(1)
     module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
 
-    def loss(rng):
+    def draw(rng):
+        return torch.from_numpy(rng.standard_normal((8, 3)).astype(np.float32)), torch.randn(8, 3)
+
+    def loss(x, more):
         if interrupt is not None:
             interrupt[0] -= 1
             if interrupt[0] < 0:
                 raise KeyboardInterrupt
-        x = torch.from_numpy(rng.standard_normal((8, 3)).astype(np.float32))
-        return ((module(x).float() - x.sum(1, keepdim=True)) ** 2).mean() + 0 * torch.randn(()), {}
+        x = x + 0.1 * more + 0.1 * torch.randn(x.shape)
+        return ((module(x).float() - x.sum(1, keepdim=True)) ** 2).mean(), {"mean": x.mean()}
 
-    fit("toy", module, loss, work=work, steps=steps, peak_lr=1e-2, save_every=10)
+    fit("toy", module, draw, loss, work=work, steps=steps, peak_lr=1e-2, save_every=20, **settings)
     return [p.detach().clone() for p in module.parameters()]
 
 
@@ -121,6 +124,56 @@ def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path):
     resumed = _fit(tmp_path / "b", 60)
     for a, b in zip(undisturbed, resumed, strict=True):
         assert torch.equal(a, b)
+
+
+def test_batches_drawn_by_other_processes_are_the_same(tmp_path):
+    here, elsewhere = _fit(tmp_path / "a", 30), _fit(tmp_path / "b", 30, drawers=2)
+    for a, b in zip(here, elsewhere, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_resumed_curve_has_what_an_undisturbed_one_has(tmp_path):
+    _fit(tmp_path / "a", 80)
+    with pytest.raises(KeyboardInterrupt):
+        _fit(tmp_path / "b", 80, interrupt=[47])
+    _fit(tmp_path / "b", 80)
+
+    def curve(work):
+        return [row.split(",")[2:] for row in (work / "toy.csv").read_text().splitlines()]
+
+    assert curve(tmp_path / "a") == curve(tmp_path / "b")
+
+
+def test_a_state_of_another_run_is_not_gone_on_from(tmp_path):
+    _fit(tmp_path, 20, run={"channels": [8, 16]})
+    _fit(tmp_path, 40, run={"channels": [8, 16]})
+    with pytest.raises(InputError, match=r"toy\.pt is of a run with other settings"):
+        _fit(tmp_path, 60, run={"channels": [8, 32]})
+
+
+def test_a_state_that_cannot_be_written_leaves_the_last_one(tmp_path, monkeypatch):
+    write_state({"step": 1}, tmp_path / "run.pt")
+
+    def full(state, file):
+        file.write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match="make room"):
+        write_state({"step": 2}, tmp_path / "run.pt")
+    assert torch.load(tmp_path / "run.pt", weights_only=True) == {"step": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["run.pt"]
+
+
+def test_fingerprints_tell_weights_and_images_apart():
+    layer = nn.Linear(2, 2)
+    before = fingerprint(layer)
+    assert before == fingerprint(*layer.parameters()) and len(before) == 12
+    with torch.no_grad():
+        layer.bias[0] += 1e-6
+    assert fingerprint(layer) != before
+    images = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    assert fingerprint(images) == fingerprint(np.asfortranarray(images)) != fingerprint(images[::-1])
 
 
 def test_a_resumed_curve_has_every_step_once(tmp_path):
@@ -299,5 +352,13 @@ def test_recipes_are_found_by_name_and_path(tmp_path):
     broken.write_text("size = 256")
     with pytest.raises(InputError, match="lacks"):
         read_recipe(broken)
-    with pytest.raises(InputError, match="--data"):
+    with pytest.raises(InputError, match=r"masks\.csv not found: the stage lungs needs it"):
         run("open-cpu", data=tmp_path, work=tmp_path / "work")
+    with pytest.raises(InputError, match="--data"):
+        run("open-cpu", data=tmp_path, work=tmp_path / "work", stages=("vae",))
+    with pytest.raises(ModelError, match="device warp"):
+        run("open-cpu", data=tmp_path, work=tmp_path / "work", stages=("vae",), device="warp")
+    (tmp_path / "mine").write_text("no model")
+    with pytest.raises(OutputError, match="not a model"):
+        run("open-cpu", data=tmp_path, work=tmp_path / "work", stages=("vae",), out=tmp_path / "mine")
+    assert not (tmp_path / "work").exists(), "refused before any work"

@@ -183,7 +183,7 @@ def load(
         ModelError: the model is not there, is not safe to read, or is not an InstructPix2Pix model.
     """
     path = _locate(str(model))
-    device, dtype = _device(device), _dtype(dtype)
+    device, dtype = usable_device(device), _dtype(dtype)
     for part in ("tokenizer", "text_encoder", "vae", "unet", "scheduler"):
         if not (path / part).is_dir():
             raise ModelError(f"{model} is not a model in diffusers' layout: it has no folder {part!r}")
@@ -289,7 +289,12 @@ def _download(model: str) -> Path:
         ) from error
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def usable_device(device: str | torch.device | None) -> torch.device:
+    """The device by its name; without one CUDA, or the CPU where there is none.
+
+    Raises:
+        ModelError: there is no such device.
+    """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

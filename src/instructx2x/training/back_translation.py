@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 
 from instructx2x.instructions import Operation, render
 from instructx2x.models import Backbone
+from instructx2x.progress import track
 from instructx2x.training.pairs import Pair
 from instructx2x.training.plain import edit_everywhere
 from instructx2x.training.samples import Sampler, changed, name
@@ -41,7 +41,7 @@ def add_to_normals(backbone: Backbone, sampler: Sampler, count: int, *, seed: in
     """
     rng = np.random.default_rng(seed)
     latents, pairs = [], []
-    for number in track(range(count), description="back-translation"):
+    for number in track(range(count), "back-translation"):
         row = int(rng.choice(sampler.normals))
         lesions = sampler.pick("painted", rng).lesions
         clean = sampler.bank.clean[row].float()

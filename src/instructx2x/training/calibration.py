@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import track
 
 from instructx2x.anatomy.pseudo_mask import pseudo_mask
 from instructx2x.editing import PROFILES, guidance, relevance, sampling
@@ -17,6 +16,7 @@ from instructx2x.evaluation.ranking import auroc
 from instructx2x.imaging.geometry import Frame
 from instructx2x.instructions import Edit, Operation, opposite, render
 from instructx2x.models import Backbone
+from instructx2x.progress import track
 from instructx2x.training.plain import edit_everywhere
 from instructx2x.training.samples import Sample, Sampler
 from instructx2x.training.vae import decode
@@ -72,7 +72,8 @@ def labelled(sampler: Sampler, operation: Operation, rng: np.random.Generator) -
 
 def balances(samples: list[Sample], found: np.ndarray, backbone: Backbone) -> np.ndarray:
     """(N,) `relevance.balance` of samples, whose D and that of the opposite are `found`."""
-    return np.array([relevance.balance(*d, anatomy_cells(backbone, s)) for d, s in zip(found, samples, strict=True)])
+    both = [*zip(found, samples, strict=True)]
+    return np.array([relevance.balance(*d, anatomy_cells(backbone, s)) for d, s in track(both, "anatomy")])
 
 
 @torch.no_grad()
@@ -190,7 +191,7 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
         for _ in range(each if len(sampler.labelled) else 0)
         if (sample := labelled(sampler, operation, rng)) is not None
     ]
-    of_nothing = np.stack([differences(backbone, s, i) for i, s in enumerate(track(nothing, "nothing to do"))])
+    of_nothing = np.stack([differences(backbone, s, i) for i, s in track([*enumerate(nothing)], "nothing to do")])
     numbered = [*enumerate(edits), *enumerate(real)]
     of_valid = np.stack([differences(backbone, s, i) for i, s in track(numbered, "valid instructions")])
     # What labelled disease should become is not known: it has a balance only.

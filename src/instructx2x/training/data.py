@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from PIL import Image
-from rich.progress import track
 
 from instructx2x.errors import InputError
 from instructx2x.imaging.geometry import Frame
 from instructx2x.imaging.writing import eight_bit
+from instructx2x.progress import track
 
 ADULT_SOURCES = ("nih", "han", "coh")
 
@@ -37,14 +38,14 @@ def load_table(data: Path) -> pl.DataFrame:
         raise InputError(f"{path} cannot be used: {str(error).splitlines()[0]}") from error
 
 
-def load_images(data: Path, table: pl.DataFrame, size: int, cache: Path) -> np.ndarray:
+def load_images(data: Path, table: pl.DataFrame, size: int, work: Path) -> np.ndarray:
     """Decode and letterbox every row's image once; later calls read the cache.
 
     Args:
         data: folder of the open data.
         table: rows whose `file` is to be read, in order.
         size: side of the model's square in pixels.
-        cache: a `.npy` file, made when absent or when it holds another number or size of images.
+        work: folder of the cache, a `.npy` file named after the size and what the images are.
 
     Returns:
         (N, size, size) uint8, memory-mapped; 0 is black.
@@ -52,20 +53,20 @@ def load_images(data: Path, table: pl.DataFrame, size: int, cache: Path) -> np.n
     Raises:
         InputError: an image is missing or damaged.
     """
-    shape = (len(table), size, size)
+    # Rows stand for images in all that is cached later, so another table must not find this one's.
+    which = hashlib.sha256("\n".join(table["file"]).encode()).hexdigest()[:12]
+    cache = work / f"images{size}_{which}.npy"
     if cache.is_file():
-        stored = np.load(cache, mmap_mode="r")
-        if stored.shape == shape:
-            return stored
-    images = np.empty(shape, dtype=np.uint8)
-    for row, file in enumerate(track(table["file"], description="reading images")):
+        return np.load(cache, mmap_mode="r")
+    images = np.empty((len(table), size, size), dtype=np.uint8)
+    for row, file in enumerate(track(table["file"], "reading images")):
         try:
             with Image.open(data / file) as image:
                 pixels = np.asarray(image.convert("L"), dtype=np.float32) / 255
         except OSError as error:
             raise InputError(f"{data / file} cannot be read: get it again, or set its qc in metadata.csv") from error
         images[row] = eight_bit(Frame(*pixels.shape, size).to_model(pixels))
-    cache.parent.mkdir(parents=True, exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
     partial = cache.with_suffix(".partial.npy")
     np.save(partial, images)
     partial.replace(cache)

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import track
 
 from instructx2x.editing import sampling
 from instructx2x.imaging.geometry import Frame, resize
 from instructx2x.imaging.reading import read
 from instructx2x.imaging.writing import eight_bit, write_png
 from instructx2x.models import Backbone, load
+from instructx2x.progress import track
 from instructx2x.training.data import load_table
 
 SIDE = 32

@@ -26,7 +26,7 @@ from PIL import Image
 from torch.nn import functional
 from torch.optim.swa_utils import update_bn
 
-from instructx2x.errors import InstructX2XError
+from instructx2x.errors import InputError, InstructX2XError
 from instructx2x.evaluation.judges import JUDGES, Judge, load_judge
 from instructx2x.evaluation.judges.judge import AGE_CENTRE, AGE_SPREAD, from_bytes, to_bytes
 from instructx2x.evaluation.judges.network import JudgeNet
@@ -36,7 +36,7 @@ from instructx2x.progress import progress
 from instructx2x.training.data import load_images, load_table
 from instructx2x.training.judge_cases import HALF, Cases, cases, halves, outputs_of
 from instructx2x.training.judge_starts import load_start, read_start
-from instructx2x.training.loop import fit
+from instructx2x.training.loop import Batch, fingerprint, fit
 
 TRUNK = {"scorer": "mobilenet_v2", "verifier": "efficientnet_lite0", "demographics": "mobilenet_v2"}
 STORED = 256  # side of the cached pictures
@@ -169,9 +169,11 @@ def train_net(judge: str, given: Cases, net: JudgeNet, work: Path, *, epochs: in
     settle()
     kept = net.trunk[:frozen].requires_grad_(False)
 
-    def loss(rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+    def draw(rng: np.random.Generator) -> Batch:
         rows = rng.choice(len(weights), size=BATCH, p=weights)
-        images = augment(torch.from_numpy(given.images[rows][:, None]).float() / 255, size)
+        return augment(torch.from_numpy(given.images[rows][:, None]).float() / 255, size), torch.from_numpy(rows)
+
+    def loss(images: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         kept.eval()
         # Against the loop's habit in float32: depthwise filters of half precision are the slower ones on CPUs.
         with torch.autocast(images.device.type, enabled=False):
@@ -179,8 +181,9 @@ def train_net(judge: str, given: Cases, net: JudgeNet, work: Path, *, epochs: in
         return loss_of(answers, targets[rows], None if odds is None else odds[rows]), {}
 
     steps = max(1, epochs * len(weights) // BATCH)
-    settings = {"steps": steps, "peak_lr": PEAK_LR, "weight_decay": WEIGHT_DECAY, "seed": SEED, "save_every": 50}
-    fit(judge, net, loss, work=work, ema_decay=0.99, **settings)
+    settings = {"steps": steps, "peak_lr": PEAK_LR, "weight_decay": WEIGHT_DECAY, "seed": SEED, "save_every": 60}
+    run = {"steps": steps, "size": size, "start": fingerprint(net)}
+    fit(judge, net, draw, loss, work=work, run=run, ema_decay=0.99, **settings)
     settle()
     return net.eval().to(memory_format=torch.contiguous_format)
 
@@ -246,14 +249,16 @@ def make_judge(
         choose: measure on the train patients of the other half and not on val, to compare settings.
 
     Raises:
-        InputError, ModelError: the data or the start weights are not there.
+        InputError, ModelError: the data or the start weights are not there, or there is no other half to choose on.
     """
+    if choose and name not in HALF:
+        raise InputError(f"the {name} judge learns from all train patients, so none are left to choose on")
     torch.manual_seed(SEED)
     net = JudgeNet(TRUNK[name], len(outputs_of(name)))
     if not from_scratch:
         load_start(net.trunk, read_start(TRUNK[name], starts))
     table = load_table(data)
-    images = load_images(data, table, STORED, work / f"images{STORED}.npy")
+    images = load_images(data, table, STORED, work)
     given, others = cases(name, data, table, images, "train"), None
     if name in HALF:
         dealt = halves(table, SEED)
@@ -271,7 +276,7 @@ def make_judge(
     # Through the file's form, so that what is measured is what is written, half precision and all.
     judge = from_bytes(to_bytes(Judge(name, outputs_of(name), size, {}, told, net)))
     if choose:
-        return replace(judge, measured=measure(judge, others if others is not None else given))
+        return replace(judge, measured=measure(judge, others))
     measured = measure(judge, cases(name, data, table, images, "val"))
     if others is not None:
         scores = answers_of(judge, others.files)
@@ -315,7 +320,7 @@ def main() -> None:
     try:
         if options.measure:
             table = load_table(options.data)
-            images = load_images(options.data, table, STORED, options.work / f"images{STORED}.npy")
+            images = load_images(options.data, table, STORED, options.work)
             for name in JUDGES:
                 judge, on = load_judge(name), cases(name, options.data, table, images, "val")
                 began = time.perf_counter()

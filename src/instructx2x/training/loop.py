@@ -1,25 +1,36 @@
 """One resumable training loop for every network of the bundled model.
 
 Each step draws its batch from a generator seeded by (seed, step), so the order of the data is a function of the step
-and a resumed run sees what an undisturbed one would have seen.
+and a resumed run sees what an undisturbed one would have seen. Beside a GPU other processes draw the batches to come.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers.training_utils import EMAModel
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.data import DataLoader, Dataset
 
+from instructx2x.errors import InputError, OutputError
 from instructx2x.training import curves
 
-Loss = Callable[[np.random.Generator], tuple[torch.Tensor, dict[str, float]]]
+Batch = tuple[torch.Tensor, ...]
+Draw = Callable[[np.random.Generator], Batch]
+Loss = Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]]
+
+# Processes that draw batches for a GPU. Few, because what they have ready lies in shared memory, of which containers
+# often have but 64 MB.
+DRAWERS = 4
+REPORT_EVERY = 20
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int = 100, decay: float = 0.25) -> float:
@@ -30,77 +41,143 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int = 100, decay: 
     return peak * min(1.0, (step + 1) / warmup, (steps - step) / max(1, int(decay * steps)))
 
 
+class Batches(Dataset):
+    """A run's batches by the number of their step."""
+
+    def __init__(self, draw: Draw, seed: int):
+        self.draw = draw
+        self.seed = seed
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng((self.seed, step))
+        torch.manual_seed(int(rng.integers(2**63)))  # for what is drawn with torch
+        return self.draw(rng)
+
+
+def batches(draw: Draw, seed: int, steps: range, device: torch.device, drawers: int) -> Iterator[Batch]:
+    """The batches of these steps on the device, in order; other processes, if any, change the time and nothing else."""
+    loader = DataLoader(
+        Batches(draw, seed),
+        batch_size=None,
+        sampler=steps,
+        num_workers=drawers,
+        pin_memory=device.type == "cuda",
+        # What draws is a closure over the images, which only a fork hands on.
+        multiprocessing_context="fork" if drawers else None,
+    )
+    for batch in loader:
+        yield tuple(tensor.to(device, non_blocking=True) for tensor in batch)
+
+
 def fit(
     name: str,
     module: torch.nn.Module,
+    draw: Draw,
     loss: Loss,
     *,
     work: Path,
     steps: int,
     peak_lr: float,
+    run: Mapping[str, Any] | None = None,
     seed: int = 0,
     weight_decay: float = 0.01,
     ema_decay: float = 0.999,
     save_every: int = 200,
     device: torch.device | str = "cpu",
+    drawers: int | None = None,
 ) -> torch.nn.Module:
     """Train `module` for `steps` steps and leave it with its averaged (EMA) weights.
 
     The state is kept in `work/name.pt` (weights, optimiser, EMA, step; written whole or not at all) and read back when
-    it exists; losses go to `work/name.csv`, one row every 20 steps.
+    it exists; losses go to `work/name.csv`, one row every REPORT_EVERY steps.
 
     Args:
-        loss: called as loss(rng) under autocast; returns the scalar to minimise and what to log.
+        draw: a step's batch from its generator, or torch's; tensors on the CPU.
+        loss: called as loss(*batch) under autocast, the batch on the device; returns the scalar to minimise and what
+            to log. What it draws from torch's generator is the step's own too.
         peak_lr: AdamW's learning rate on the plateau.
+        run: what a state must be of to go on from it, in words and numbers.
+        save_every: steps from one state to the next, a multiple of REPORT_EVERY.
+        drawers: processes that draw batches ahead; DRAWERS beside a GPU and none on a CPU when left out.
+
+    Raises:
+        InputError: the state in `work` is of another run.
+        OutputError: a state cannot be written.
     """
     work.mkdir(parents=True, exist_ok=True)
     device = torch.device(device)
+    if drawers is None:
+        drawers = DRAWERS if device.type == "cuda" else 0
+    run = dict(run or {})
     module.to(device).train()
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=peak_lr, betas=(0.9, 0.98), weight_decay=weight_decay)
     ema = EMAModel(parameters, decay=ema_decay)
-    ema.to(device)
     state_file, curve_file = work / f"{name}.pt", work / f"{name}.csv"
     start = 0
     if state_file.is_file():
-        state = torch.load(state_file, map_location=device, weights_only=True)
+        # On the CPU first: there AdamW's counts of steps must stay, else each is read back from a GPU at every step.
+        state = torch.load(state_file, map_location="cpu", weights_only=True)
+        if state.get("run") != run:
+            raise InputError(f"{state_file} is of a run with other settings: choose another --work, or delete it")
         module.load_state_dict(state["module"])
         optimiser.load_state_dict(state["optimiser"])
         ema.load_state_dict(state["ema"])
         start = state["step"]
         curves.cut(curve_file, start)
-    sums: dict[str, float] = {}
+    ema.to(device)
+    sums: dict[str, torch.Tensor] = {}
     began = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=3600) as progress:
         task = progress.add_task(name, total=steps, completed=start)
-        for step in range(start, steps):
+        remaining = range(start, steps)
+        for step, batch in zip(remaining, batches(draw, seed, remaining, device, drawers), strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(step, steps, peak_lr)
-            rng = np.random.default_rng((seed, step))
-            torch.manual_seed(int(rng.integers(2**63)))
+            torch.manual_seed(int(np.random.default_rng((seed, step, 1)).integers(2**63)))
             with torch.autocast(device.type, dtype=torch.bfloat16):
-                value, logs = loss(rng)
+                value, logs = loss(*batch)
             value.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             ema.step(parameters)
-            for key, amount in {"loss": value.item(), **logs}.items():
-                sums[key] = sums.get(key, 0.0) + amount / 20
-            if (step + 1) % 20 == 0:
-                curves.append(curve_file, {"step": step + 1, "seconds": time.monotonic() - began, **sums})
-                progress.update(task, completed=step + 1, description=f"{name} loss {sums['loss']:.4f}")
+            # Sums stay on the device: to read a number of a GPU is to wait for all that it has still to do.
+            for key, amount in {"loss": value, **logs}.items():
+                sums[key] = sums.get(key, 0) + amount.detach() / REPORT_EVERY
+            if (step + 1) % REPORT_EVERY == 0:
+                means = {key: float(total) for key, total in sums.items()}
+                curves.append(curve_file, {"step": step + 1, "seconds": time.monotonic() - began, **means})
+                progress.update(task, completed=step + 1, description=f"{name} loss {means['loss']:.4f}")
                 sums = {}
             if (step + 1) % save_every == 0 or step + 1 == steps:
-                state = {"module": module.state_dict(), "optimiser": optimiser.state_dict()}
-                write_state({**state, "ema": ema.state_dict(), "step": step + 1}, state_file)
+                state = {"module": module.state_dict(), "optimiser": optimiser.state_dict(), "ema": ema.state_dict()}
+                write_state({"run": run, "step": step + 1, **state}, state_file)
     ema.copy_to(parameters)
     return module.eval()
 
 
+def fingerprint(*of: torch.nn.Module | torch.Tensor | np.ndarray) -> str:
+    """Twelve hex digits that tell weights or images apart."""
+    digest = hashlib.sha256()
+    for thing in of:
+        for array in thing.parameters() if isinstance(thing, torch.nn.Module) else (thing,):
+            digest.update(np.ascontiguousarray(array.detach().cpu() if isinstance(array, torch.Tensor) else array))
+    return digest.hexdigest()[:12]
+
+
 def write_state(state: dict[str, Any], file: Path) -> None:
-    """Write a run's state, whole or not at all."""
+    """Write a run's state, whole or not at all.
+
+    Raises:
+        OutputError: the disk is full, or does not take it for another reason.
+    """
     partial = file.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, file)
+    try:
+        torch.save(state, partial)
+        os.replace(partial, file)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        why = str(error).splitlines()[0]
+        raise OutputError(f"{file} cannot be written ({why}): make room, then start again to go on") from error

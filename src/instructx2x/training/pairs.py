@@ -6,7 +6,6 @@ level, or with a spoiled region to be healed. The words are drawn anew each time
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -17,10 +16,11 @@ import numpy as np
 import polars as pl
 import torch
 from diffusers import AutoencoderKL
-from rich.progress import track
 
 from instructx2x.errors import InputError
 from instructx2x.imaging.writing import eight_bit
+from instructx2x.progress import track
+from instructx2x.training.loop import fingerprint
 from instructx2x.training.simulation.chest import Chest, find_chest
 from instructx2x.training.simulation.lesions import (
     Lesion,
@@ -31,7 +31,7 @@ from instructx2x.training.simulation.lesions import (
     traits,
 )
 from instructx2x.training.simulation.transplants import RealLesion, collect
-from instructx2x.training.vae import encode
+from instructx2x.training.vae import encode, which_encoder
 
 CHUNK = 200
 REAL = "chunk_real.npy"
@@ -119,7 +119,13 @@ def simulate(
         per_normal, per_abnormal: pairs for each X-ray without and with findings.
     """
     out.mkdir(parents=True, exist_ok=True)
-    asked = {"images": list(images.shape), "split": split, "normal": per_normal, "abnormal": per_abnormal, "seed": seed}
+    asked = {
+        "images": fingerprint(images),
+        "split": split,
+        "normal": per_normal,
+        "abnormal": per_abnormal,
+        "seed": seed,
+    }
     settings = out / "settings.json"
     if not settings.is_file():
         settings.write_text(json.dumps(asked))
@@ -136,9 +142,10 @@ def simulate(
         return find_chest(images[row].astype(np.float32) / 255)
 
     real = collect(images, table, names, chest_of, boxes, seed=seed)
-    _write_real(real if split == "train" else collect(images, table, names, chest_of, boxes, split=split), out)
+    held = real if split == "train" else collect(images, table, names, chest_of, boxes, split=split, seed=seed)
+    _write_real(held, out)
     findings = traits(outlines, real)
-    for start in track(starts, description="simulating lesions"):
+    for start in track(starts, "simulating lesions"):
         painted: list[np.ndarray] = []
         pairs: list[Pair] = []
         for row in rows[start : start + CHUNK]:
@@ -255,13 +262,12 @@ def encode_bank(vae: AutoencoderKL, images: np.ndarray, folder: Path) -> Bank:
     files = sorted(file for file in folder.glob("chunk_*.npy") if ".partial" not in file.name)
     if not files:
         raise InputError(f"{folder} holds no pairs yet: run the stage pairs first")
-    # Latents belong to the encoder that made them: another one finds none and makes its own.
-    encoder = (*vae.encoder.parameters(), *vae.quant_conv.parameters())
-    weights = hashlib.sha256(b"".join(p.detach().cpu().numpy().tobytes() for p in encoder)).hexdigest()[:12]
-    clean = _cached(folder.parent / f"clean_{weights}.pt", lambda: encode(vae, images).half())
+    # Another encoder, or other X-rays, find no latents and make their own.
+    weights = which_encoder(vae)
+    clean = _cached(folder.parent / f"clean_{fingerprint(images)}_{weights}.pt", lambda: encode(vae, images).half())
     painted, pairs = [], []
     offset = 0
-    for file in track(files, description="encoding pairs"):
+    for file in track(files, "encoding pairs"):
         chunk = np.load(file)
         if not len(chunk):
             continue

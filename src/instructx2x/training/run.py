@@ -16,6 +16,8 @@ from instructx2x.errors import InputError
 from instructx2x.training.recipe import read_toml
 
 STAGES = ("vae", "lungs", "pairs", "text_encoder", "unet", "bundle")
+# What a stage reads of the data beside metadata.csv and the X-rays.
+READS = {"lungs": ("masks.csv",), "pairs": ("chestxdet_polygons.jsonl.gz", "boxes.csv")}
 
 
 def read_recipe(recipe: str | Path) -> dict[str, Any]:
@@ -55,7 +57,9 @@ def run(
         The folder of the finished model.
 
     Raises:
-        InputError: recipe, data or stage is not there.
+        InputError: recipe, data or stage is not there, or `work` holds a run with other settings.
+        ModelError: there is no such device.
+        OutputError: what is at `out` is no model, or `work` cannot be written to.
     """
     settings = read_recipe(recipe)
     unknown = [stage for stage in stages if stage not in STAGES]
@@ -67,6 +71,7 @@ def run(
     from transformers import CLIPTextModel, CLIPTokenizer
 
     from instructx2x.models import load
+    from instructx2x.models.backbone import usable_device
     from instructx2x.training import bundle, calibration, lungs, pairs, text_encoder, unet, vae
     from instructx2x.training import data as open_data
     from instructx2x.training.samples import Sampler
@@ -84,6 +89,12 @@ def run(
         if strange:
             raise InputError(f"recipe {recipe}: [{name}] has no setting {strange[0]!r}")
 
+    for stage in stages:
+        for file in READS.get(stage, ()):
+            if not (data / file).is_file():
+                raise InputError(f"{data / file} not found: the stage {stage} needs it; --stage runs others alone")
+    device = str(usable_device(device))
+    bundle.check_place(out)
     size, seed = settings["size"], settings["seed"]
     table = open_data.load_table(data)
     images = open_data.load_images(data, table, size, work / f"images{size}.npy")

@@ -18,7 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from instructx2x.errors import InstructionError
 from instructx2x.instructions import FINDINGS, LEVELS, SIDES, ZONES, Edit, Operation, consistent, render
-from instructx2x.training.loop import fit
+from instructx2x.training.loop import Batch, fingerprint, fit
 from instructx2x.training.samples import Sampler, random_edit
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -188,27 +188,33 @@ def train_text_encoder(
     size = sampler.bank.clean.shape[-1]
     reader.change(torch.zeros(1, 8, size, size))
 
-    def loss(rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+    def draw(rng: np.random.Generator) -> Batch:
         samples = [sampler.draw(rng, str(rng.choice(["add", "remove", "level"], p=[0.5, 0.3, 0.2])))
                    for _ in range(batch // 2)]  # fmt: skip
         instructions = [sample.edits for sample in samples] + [random_instruction(rng) for _ in range(batch // 2)]
-        ids = tokenize(tokenizer, [render(edits) for edits in instructions]).to(device)
-        pooled, logits = reader.read(ids)
+        ids = tokenize(tokenizer, [render(edits) for edits in instructions])
         truth = labels(instructions)
-        heads = sum(
-            F.cross_entropy(values.flatten(0, 1).float(), torch.cat((truth[field],) * 2).flatten().to(device))
-            for field, values in logits.items()
-        )
-        images = torch.stack([torch.cat((s.source, s.target - s.source)) for s in samples]).to(device)
-        changes = F.normalize(reader.change(images).float(), dim=-1)
-        words = F.normalize(reader.project(pooled[: len(samples)]).float(), dim=-1)
+        images = torch.stack([torch.cat((s.source, s.target - s.source)) for s in samples])
         keys = [tuple((e.operation, e.finding, e.side) for e in s.edits) for s in samples]
-        same = torch.tensor([[a == b for b in keys] for a in keys], dtype=torch.float32, device=device)
+        same = torch.tensor([[a == b for b in keys] for a in keys], dtype=torch.float32)
+        return ids, torch.stack([truth[field] for field in FIELDS]), images, same
+
+    def loss(
+        ids: torch.Tensor, truth: torch.Tensor, images: torch.Tensor, same: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        pooled, logits = reader.read(ids)
+        heads = sum(
+            F.cross_entropy(logits[field].flatten(0, 1).float(), torch.cat((values,) * 2).flatten())
+            for field, values in zip(FIELDS, truth, strict=True)
+        )
+        changes = F.normalize(reader.change(images).float(), dim=-1)
+        words = F.normalize(reader.project(pooled[: len(images)]).float(), dim=-1)
         similarity = reader.log_scale.exp().clamp(max=50) * words @ changes.T
         target = same / same.sum(1, keepdim=True)
         contrast = (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)) / 2
-        return heads + 0.3 * contrast, {"heads": heads.item(), "contrast": contrast.item()}
+        return heads + 0.3 * contrast, {"heads": heads, "contrast": contrast}
 
-    fit("text_encoder", reader, loss, work=work, steps=steps, peak_lr=peak_lr, seed=seed, device=device)
+    run = {"width": width, "layers": layers, "max_length": max_length, "latents": fingerprint(sampler.bank.clean)}
+    fit("text_encoder", reader, draw, loss, work=work, steps=steps, peak_lr=peak_lr, run=run, seed=seed, device=device)
     reader.encoder.save_pretrained(work / "text_encoder")
     return tokenizer, reader.encoder

@@ -13,7 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from instructx2x.models import Backbone
 from instructx2x.training.back_translation import add_to_normals, additions_of
-from instructx2x.training.loop import fit, write_state
+from instructx2x.training.loop import Batch, fingerprint, fit, write_state
 from instructx2x.training.samples import Sample, Sampler
 from instructx2x.training.text_encoder import tokenize
 
@@ -125,11 +125,11 @@ def train_unet(
     text_encoder.to(device).eval().requires_grad_(False)
     alphas = build_scheduler().alphas_cumprod.to(device)
 
-    def loss(rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+    def draw(rng: np.random.Generator) -> Batch:
         samples = [sampler.draw(rng) for _ in range(batch)]
         shown = [drop_conditions(sample, rng, drop_text, drop_image, drop_both) for sample in samples]
-        target = torch.stack([target for _, target, _ in shown]).to(device)
-        source = torch.stack([torch.zeros_like(t) if s is None else s for s, t, _ in shown]).to(device)
+        target = torch.stack([target for _, target, _ in shown])
+        source = torch.stack([torch.zeros_like(t) if s is None else s for s, t, _ in shown])
         # With a condition dropped there is no instruction on this image, and every cell counts alike.
         nowhere = torch.zeros(target.shape[2:], dtype=torch.bool)
         where = [
@@ -138,26 +138,34 @@ def train_unet(
         ]
         # Half of the draws fall on the noisy half, where edits are decided.
         early = torch.from_numpy(rng.random(batch) < 0.5)
-        t = torch.from_numpy(np.where(early, rng.integers(400, 1000, batch), rng.integers(0, 1000, batch))).to(device)
-        noise = torch.randn(target.shape).to(device)
+        t = torch.from_numpy(np.where(early, rng.integers(400, 1000, batch), rng.integers(0, 1000, batch)))
+        # The bank's latents are half precision, so nothing is lost.
+        return source.half(), target.half(), torch.stack(where), t, tokenize(tokenizer, [text for _, _, text in shown])
+
+    def loss(
+        source: torch.Tensor, target: torch.Tensor, where: torch.Tensor, t: torch.Tensor, ids: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        source, target = source.float(), target.float()
+        noise = torch.randn_like(target)
         alpha = alphas[t][:, None, None, None]
         noisy = alpha.sqrt() * target + (1 - alpha).sqrt() * noise
         with torch.no_grad():
-            words = text_encoder(tokenize(tokenizer, [text for _, _, text in shown]).to(device)).last_hidden_state
+            words = text_encoder(ids).last_hidden_state
         inputs = torch.cat((noisy, source / vae.config.scaling_factor), dim=1)
         error = (unet(inputs, t, words).sample.float() - noise) ** 2
-        weights = loss_weights(torch.stack(where).to(device), alphas[t] / (1 - alphas[t]))
-        return (error * weights).mean(), {"error": error.mean().item()}
+        weights = loss_weights(where, alphas[t] / (1 - alphas[t]))
+        return (error * weights).mean(), {"error": error.mean()}
 
-    settings = {"work": work, "peak_lr": peak_lr, "seed": seed, "ema_decay": 0.998, "device": device}
+    run = {"channels": list(channels), "encoders": fingerprint(vae.encoder, vae.quant_conv, text_encoder)}
+    settings = {"work": work, "peak_lr": peak_lr, "run": run, "seed": seed, "ema_decay": 0.998, "device": device}
     if back_translations:
         own = work / "back.pt"
         if not own.is_file():
-            fit("unet", unet, loss, steps=back_at, **settings)
+            fit("unet", unet, draw, loss, steps=back_at, **settings)
             networks = (tokenizer, text_encoder, vae.to(device), unet)
             model = Backbone(*networks, build_scheduler(), name="in training", path=work)
             write_state(add_to_normals(model, sampler, back_translations, seed=seed), own)
         sampler = sampler.also(*additions_of(torch.load(own, weights_only=True)))
-    fit("unet", unet, loss, steps=steps, **settings)
+    fit("unet", unet, draw, loss, steps=steps, **settings)
     unet.save_pretrained(work / "unet")
     return unet

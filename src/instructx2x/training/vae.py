@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch.nn import functional as F
 
-from instructx2x.training.loop import fit
+from instructx2x.training.loop import Batch, fingerprint, fit
 
 
 def build_vae(channels: tuple[int, ...], size: int) -> AutoencoderKL:
@@ -30,14 +30,13 @@ def build_vae(channels: tuple[int, ...], size: int) -> AutoencoderKL:
 
 
 def random_crops(images: np.ndarray, rows: np.ndarray, crop: int, rng: np.random.Generator) -> torch.Tensor:
-    """Crops with a small change of brightness and contrast: (len(rows), 3, crop, crop) float32 in [-1, 1]."""
+    """Crops with a small change of brightness and contrast: (len(rows), 1, crop, crop) float32 in [-1, 1]."""
     batch = np.empty((len(rows), crop, crop), dtype=np.float32)
     for i, row in enumerate(rows):
         y, x = rng.integers(0, images.shape[1] - crop + 1, 2)
         patch = images[row, y : y + crop, x : x + crop].astype(np.float32) / 255
         batch[i] = (patch ** rng.uniform(0.8, 1.25)) * rng.uniform(0.9, 1.1)
-    tensor = torch.from_numpy(np.clip(batch, 0, 1) * 2 - 1)
-    return tensor[:, None].expand(-1, 3, -1, -1).contiguous()
+    return torch.from_numpy(np.clip(batch, 0, 1) * 2 - 1)[:, None]
 
 
 def train_vae(
@@ -71,28 +70,37 @@ def train_vae(
     adult = table["adult"].to_numpy()
     adults, children = np.flatnonzero(train & adult), np.flatnonzero(train & ~adult)
 
-    def loss(rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+    def draw(rng: np.random.Generator) -> Batch:
         young = rng.random(batch) < child_share
         rows = np.where(young, rng.choice(children, batch), rng.choice(adults, batch))
-        x = random_crops(images, rows, crop, rng).to(device)
+        return (random_crops(images, rows, crop, rng),)
+
+    def loss(crops: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        x = crops.expand(-1, 3, -1, -1).contiguous()
         posterior = vae.encode(x).latent_dist
         y = vae.decode(posterior.sample()).sample.float()
         pixel = (y - x).abs().mean()
         edges = sum((y.diff(dim=d) - x.diff(dim=d)).abs().mean() for d in (2, 3))
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         psnr = -10 * torch.log10(F.mse_loss(y.detach(), x) / 4)
-        return pixel + edges + 1e-4 * kl, {"pixel": pixel.item(), "psnr": psnr.item(), "kl": kl.item()}
+        return pixel + edges + 1e-4 * kl, {"pixel": pixel, "psnr": psnr, "kl": kl}
 
     settings = {"work": work, "seed": seed, "ema_decay": 0.998, "device": device}
-    fit("vae", vae, loss, steps=steps, peak_lr=peak_lr, **settings)
+    fit("vae", vae, draw, loss, steps=steps, peak_lr=peak_lr, run={"channels": list(channels)}, **settings)
     if decoder_steps:
         for part in (vae.encoder, vae.quant_conv):
             part.requires_grad_(False)
-        fit("decoder", vae, loss, steps=decoder_steps, peak_lr=peak_lr * 2 / 3, **settings)
+        run = {"encoder": which_encoder(vae)}
+        fit("decoder", vae, draw, loss, steps=decoder_steps, peak_lr=peak_lr * 2 / 3, run=run, **settings)
     sample = images[adults[:: max(1, len(adults) // 64)]]
     vae.register_to_config(scaling_factor=round(1 / float(encode(vae, sample, scaled=False).std()), 5))
     vae.save_pretrained(work / "vae")
     return vae
+
+
+def which_encoder(vae: AutoencoderKL) -> str:
+    """Tells autoencoders apart by their encoder: latents belong to the one that made them."""
+    return fingerprint(vae.encoder, vae.quant_conv)
 
 
 @torch.no_grad()
