@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from instructx2x.errors import OutputError
 
@@ -46,13 +47,16 @@ def save(accelerator: Accelerator, folder: Path, step: int) -> None:
 def restore(accelerator: Accelerator, folder: Path) -> int:
     """Load the newest checkpoint, if there is one, and return its number of steps, else 0.
 
+    The main process says which one: on a shared disk machines may see different ones for a while, and processes that
+    go on from different steps never agree again.
+
     Raises:
         OutputError: it is damaged.
     """
-    found = _all(folder)
-    if not found:
+    (chosen,) = broadcast_object_list(_all(folder)[-1:] or [None])
+    if chosen is None:
         return 0
-    step, newest = found[-1]
+    step, newest = chosen
     try:
         accelerator.load_state(str(newest))
     except Exception as error:  # torch and safetensors raise nearly anything for a damaged file
