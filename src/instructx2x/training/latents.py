@@ -7,6 +7,7 @@ step. In float32 that takes 128 KiB for an image of 512 pixels.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -30,7 +31,7 @@ SHARD, BATCH = 64, 8
 class Latents:
     """Posteriors of encoded images, by file name."""
 
-    def __init__(self, files: Sequence[str], shards: Sequence[np.ndarray]):
+    def __init__(self, files: Sequence[str], shards: Sequence[Path]):
         self._place = {file: divmod(number, SHARD) for number, file in enumerate(files)}
         self._shards = shards
 
@@ -45,7 +46,8 @@ class Latents:
 
     def _parameters(self, file: str) -> torch.Tensor:
         shard, row = self._place[file]
-        return torch.from_numpy(np.array(self._shards[shard][row]))
+        # Opened every time: a large dataset has more shards than a process may keep files open.
+        return torch.from_numpy(np.array(np.load(self._shards[shard], mmap_mode="r")[row]))
 
 
 def check_images(data: Path, files: Sequence[str], size: int) -> None:
@@ -84,26 +86,36 @@ def encode_images(
 
     Raises:
         InputError: an image is missing, damaged, or has another size than the first.
-        OutputError: `folder` cannot be written to.
+        OutputError: `folder` cannot be written to, or is not the same for all processes.
     """
     folder = folder / sha256("\n".join((key, *files)).encode()).hexdigest()[:16]
-    names = [folder / f"{number:05d}.npy" for number in range(-(-len(files) // SHARD))]
-    missing = [number for number, name in enumerate(names) if not name.is_file()]
-    # Another process may have written some while this one looked: all must share out the same list.
-    accelerator.wait_for_everyone()
-    mine = missing[accelerator.process_index :: accelerator.num_processes]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written to ({error.strerror}): choose another --work") from error
+    names = [f"{number:05d}.npy" for number in range(-(-len(files) // SHARD))]
+    written = _listed(folder)
+    # Shared out by number, not by what is missing: on a shared disk machines may see different files for a while.
+    share = range(len(names))[accelerator.process_index :: accelerator.num_processes]
+    mine = [number for number in share if names[number] not in written]
     with ThreadPoolExecutor(usable_processors()) as pool, progress("Encoding images", len(mine)) as advance:
         for number in mine:
             pictures = pool.map(lambda file: _read(data / file), files[number * SHARD : (number + 1) * SHARD])
             parameters = _encode(vae, list(pictures))
-            atomic_write(names[number], lambda path, array=parameters: np.save(path, array))
+            atomic_write(folder / names[number], lambda path, array=parameters: np.save(path, array))
             advance()
     accelerator.wait_for_everyone()
-    return Latents(files, [np.load(name, mmap_mode="r") for name in names])
+    # To list a folder brings a machine's view of it up to date; to ask for one file may not.
+    if lost := set(names) - _listed(folder):
+        raise OutputError(
+            f"{folder} lacks {len(lost)} files that other processes wrote: choose a --work that all machines see"
+        )
+    return Latents(files, [folder / name for name in names])
+
+
+def _listed(folder: Path) -> set[str]:
+    """Names of the files in a folder, which is made where it is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return set(os.listdir(folder))
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written to ({error.strerror}): choose another --work") from error
 
 
 @torch.no_grad()
