@@ -12,7 +12,7 @@ from PIL import Image
 
 from instructx2x.errors import OutputError
 from instructx2x.models import load
-from instructx2x.training import latents
+from instructx2x.training import journal, latents
 from instructx2x.training.latents import encode_images
 
 FILES = [f"{number}.png" for number in range(6)]
@@ -96,6 +96,13 @@ def test_what_was_encoded_is_not_encoded_again(vae, data, tmp_path):
     before = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
     encode(vae, data, tmp_path, 3)
     assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == before and len(before) == 6
+
+
+def test_only_the_main_process_tells_of_its_share(vae, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(journal, "LINE_EVERY", 0)
+    encode(vae, data, tmp_path, 3)
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in told] == ["Encoding images: 1 of 2", "Encoding images: 2 of 2"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs a list of open files")

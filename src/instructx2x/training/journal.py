@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from instructx2x.errors import InputError
+from instructx2x.progress import progress
 from instructx2x.training import curves
+
+LINE_EVERY = 60.0  # seconds between two lines about images, in a log
 
 
 def check_trackers(names: list[str]) -> None:
@@ -34,6 +38,38 @@ def check_trackers(names: list[str]) -> None:
             )
 
 
+@contextmanager
+def told(description: str, total: int, main: bool = True) -> Iterator[Callable[[int], None]]:
+    """Tell how far some work is: a bar on a terminal; elsewhere, as in a cluster's log, a line now and then.
+
+    Args:
+        total: how much there is to do; of work that processes share, the main one's part.
+        main: whether this is the main process; the others tell nothing.
+
+    Yields:
+        A function to call with how much more is done.
+    """
+    began = last = time.monotonic()
+    done, lines = 0, main and not Console(stderr=True).is_terminal
+    with progress(description, total) if main else nullcontext(lambda by: None) as advance:
+
+        def tell(by: int) -> None:
+            nonlocal done, last
+            advance(by)
+            done += by
+            if lines and time.monotonic() - last >= LINE_EVERY:
+                last = time.monotonic()
+                print(f"{description}: {done} of {total}{_left(began, done, total)}", file=sys.stderr, flush=True)
+
+        yield tell
+
+
+def _left(began: float, done: int, total: int) -> str:
+    """The time left by that taken since `began`, as the end of a line."""
+    left = (time.monotonic() - began) * (total / done - 1) if done else 0
+    return f", {timedelta(seconds=round(left))} left" if left else ""
+
+
 class Journal:
     """Reports of one run; only the main process writes. A context, in which the bar is shown.
 
@@ -47,7 +83,9 @@ class Journal:
         console = Console(file=sys.stderr)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._lines = accelerator.is_main_process and not console.is_terminal
-        self._bar = Progress(*columns, console=console, disable=self._lines or not accelerator.is_main_process)
+        hidden = self._lines or not accelerator.is_main_process
+        # A step can take longer than the half minute that rich looks back by default.
+        self._bar = Progress(*columns, console=console, disable=hidden, speed_estimate_period=3600)
         self._task = self._bar.add_task("fine-tuning", total=steps, completed=start)
         if accelerator.is_main_process:
             curves.cut(self._losses, start)
@@ -88,7 +126,5 @@ class Journal:
 
     def _say(self, step: int, text: str) -> None:
         if self._lines:
-            done = step - self._start
-            left = (self._steps - step) * (time.monotonic() - self._began) / done if done else None
-            told = f", {timedelta(seconds=round(left))} left" if left else ""
-            print(f"step {step} of {self._steps}: {text}{told}", file=sys.stderr, flush=True)
+            left = _left(self._began, step - self._start, self._steps - self._start)
+            print(f"step {step} of {self._steps}: {text}{left}", file=sys.stderr, flush=True)

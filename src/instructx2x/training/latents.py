@@ -22,7 +22,7 @@ from PIL import Image
 from instructx2x.dataset.images import usable_processors
 from instructx2x.errors import InputError, OutputError
 from instructx2x.imaging.writing import atomic_write
-from instructx2x.progress import progress
+from instructx2x.training.journal import told
 
 # Images in a file, and in a batch; fixed, so that the numbers do not depend on how many processes encode.
 SHARD, BATCH = 64, 8
@@ -56,7 +56,7 @@ def check_images(data: Path, files: Sequence[str], size: int) -> None:
     Raises:
         InputError: an image is missing, is no image, or has another size than the model's.
     """
-    with progress("Checking images", len(files)) as advance:
+    with told("Checking images", len(files)) as advance:
         for file in files:
             try:
                 with Image.open(data / file) as image:
@@ -69,7 +69,7 @@ def check_images(data: Path, files: Sequence[str], size: int) -> None:
                     f"{data / file} has {width} x {height} pixels and the model {size} x {size}: build the dataset "
                     f"with x2x dataset build --size {size}"
                 )
-            advance()
+            advance(1)
 
 
 def encode_images(
@@ -93,13 +93,14 @@ def encode_images(
     written = _listed(folder)
     # Shared out by number, not by what is missing: on a shared disk machines may see different files for a while.
     share = range(len(names))[accelerator.process_index :: accelerator.num_processes]
-    mine = [number for number in share if names[number] not in written]
-    with ThreadPoolExecutor(usable_processors()) as pool, progress("Encoding images", len(mine)) as advance:
-        for number in mine:
-            pictures = pool.map(lambda file: _read(data / file), files[number * SHARD : (number + 1) * SHARD])
+    mine = {number: files[number * SHARD : (number + 1) * SHARD] for number in share if names[number] not in written}
+    count, main = sum(map(len, mine.values())), accelerator.is_main_process
+    with ThreadPoolExecutor(usable_processors()) as pool, told("Encoding images", count, main) as advance:
+        for number, some in mine.items():
+            pictures = pool.map(lambda file: _read(data / file), some)
             parameters = _encode(vae, list(pictures))
             atomic_write(folder / names[number], lambda path, array=parameters: np.save(path, array))
-            advance()
+            advance(len(parameters))
     accelerator.wait_for_everyone()
     # To list a folder brings a machine's view of it up to date; to ask for one file may not.
     if lost := set(names) - _listed(folder):
