@@ -193,7 +193,7 @@ def load(
         _check_weights(path, part)
 
     try:
-        with _quiet():
+        with quiet():
             # The small files first: what is wrong with them need not wait for gigabytes.
             scheduler = _scheduler(path / "scheduler")
             calibration = read_calibration(path / "calibration.json", scheduler.config.num_train_timesteps)
@@ -377,7 +377,7 @@ def _scheduler(folder: Path) -> SchedulerMixin:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the libraries' progress bars and advice off the user's screen; what matters is raised."""
     from transformers.utils import logging as bars
 

@@ -80,7 +80,7 @@ def convert(
     """
     source, out = Path(source).expanduser(), Path(out).expanduser()
     _check_place(source, out, overwrite)
-    with backbone._quiet():
+    with backbone.quiet():
         if source.is_dir():
             if ema is not None:
                 raise ModelError(f"{source} is a folder and holds one set of weights: leave --ema and --no-ema out")

@@ -301,7 +301,7 @@ def _publish(model: Backbone, out: Path, card: str) -> None:
     )
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
-        with backbone._quiet():
+        with backbone.quiet():
             save_pipeline(pipeline, partial)
         (partial / "README.md").write_text(card, encoding="utf-8")
         put_in_place(partial, out)
