@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -415,8 +416,6 @@ def test_a_damaged_image_is_refused_while_it_is_encoded(data, tiny_model, tmp_pa
 
 
 def test_other_settings_do_not_go_on_and_more_steps_do(undisturbed, data, tiny_model, tmp_path):
-    import shutil
-
     work = shutil.copytree(undisturbed, tmp_path / "work")
     with pytest.raises(OutputError, match="another recipe"):
         finetune(settings(seed=1), data=data, work=work, start=str(tiny_model), cpu=True)
@@ -435,11 +434,40 @@ def test_other_settings_do_not_go_on_and_more_steps_do(undisturbed, data, tiny_m
         finetune(settings(steps=8), data=data, work=work, start=str(tiny_model), cpu=True)
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(data, tiny_model, tmp_path):
-    recipe = settings(learning_rate=1e30, validation=0, sheet=0)
-    with pytest.raises(ModelError, match="not finite at step 2"):
+@pytest.mark.parametrize(
+    ("changed", "step"), [({"validation": 0, "sheet": 0}, 2), ({"validate_every": 1, "log_every": 10}, 1)]
+)
+def test_a_loss_that_is_not_finite_ends_the_run(changed, step, data, tiny_model, tmp_path):
+    recipe = settings(learning_rate=1e30, **changed)
+    with pytest.raises(ModelError, match=f"loss is not finite at step {step}: .* lower learning_rate"):
         finetune(recipe, data=data, work=tmp_path / "work", start=str(tiny_model), cpu=True)
     assert not (tmp_path / "work/model").exists()
+
+
+def test_a_device_that_is_too_small_is_told(data, tiny_model, tmp_path, monkeypatch):
+    def too_large(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    monkeypatch.setattr(loop, "squared_errors", too_large)
+    work, start = tmp_path / "work", str(tiny_model)
+    with pytest.raises(ModelError, match=r"^out of memory: lower --per-device \(now 2\), or set gradient_ch"):
+        finetune(settings(validation=0, sheet=0), data=data, work=work, start=start, cpu=True)
+    least = settings(validation=0, sheet=0, per_device=1, gradient_checkpointing=True)
+    with pytest.raises(ModelError, match=r"^out of memory: take a device with more memory"):
+        finetune(least, data=data, work=work, start=start, cpu=True)
+
+
+def test_a_disk_that_is_full_is_told(undisturbed, data, tiny_model, tmp_path, full_disk):
+    work, out = shutil.copytree(undisturbed, tmp_path / "work"), tmp_path / "out/model"
+    run = {"data": data, "work": work, "start": str(tiny_model), "out": out, "cpu": True}
+    with full_disk(20_000), pytest.raises(OutputError, match=r"out/model cannot be written .* another -o"):
+        finetune(settings(), **run)
+    assert not list(out.parent.iterdir())
+    shutil.rmtree(work / "sheets")
+    (work / "sheets").touch()
+    with pytest.raises(OutputError, match=r"sheets: File exists: put that right"):
+        finetune(settings(steps=7), **run)
+    assert not out.exists()
 
 
 def test_trackers_get_losses_and_sheets(data, tiny_model, tmp_path):

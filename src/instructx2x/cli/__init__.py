@@ -64,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
             return 1
         kind = type(error).__name__
+        if kind == "OutOfMemoryError":  # torch's, which is not imported to ask
+            return refuse("out of memory on the GPU: close what else uses it, or give --device cpu", 2)
         return refuse(f"{kind}: {error} - a defect of x2x: please report it with what X2X_DEBUG=1 shows", 1)
 
 

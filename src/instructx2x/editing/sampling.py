@@ -172,5 +172,5 @@ def sample(
         if callback is not None:
             callback(index + 1, len(timesteps), latents)
     if not torch.isfinite(latents).all():
-        raise ModelError("the model gave numbers that are not finite: load it with dtype float32")
+        raise ModelError("the model gave numbers that are not finite: let it compute in float32")
     return latents

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
 
 from instructx2x.errors import OutputError
 
@@ -37,7 +38,7 @@ def save(accelerator: Accelerator, folder: Path, step: int) -> None:
             os.rename(partial, folder / f"step-{step:07d}")
             for _, old in _all(folder)[:-KEPT]:
                 shutil.rmtree(old, ignore_errors=True)
-    except (OSError, RuntimeError) as error:  # torch says a full disk as RuntimeError
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors say a full disk each in its way
         raise OutputError(
             f"{folder} cannot be written to ({str(error).splitlines()[0][:100]}): make room and start the run again"
         ) from error

@@ -22,8 +22,10 @@ WORK holds, all of it derived from the dataset's images and under their terms:
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import timedelta
@@ -37,6 +39,7 @@ from accelerate import Accelerator, DistributedType
 from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs, ProjectConfiguration, set_seed
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
 
 from instructx2x.dataset.images import TEMPORARY
 from instructx2x.dataset.table import load_dataset
@@ -85,7 +88,7 @@ def finetune(
     Raises:
         InputError: the dataset has no rows to train or validate on, no images, or images of another size; a tracker
             is not installed.
-        ModelError: the start model cannot be used, or the loss is not finite any more.
+        ModelError: the start model cannot be used, the loss is not finite any more, or a device's memory is too small.
         OutputError: `work` holds another run, or a place cannot be written to.
     """
     out = out or work / "model"
@@ -124,11 +127,12 @@ def finetune(
     accelerator.wait_for_everyone()
 
     key = model.digest + settings["data"]
-    pairs = {
-        name: Pairs(table, encode_images(model.vae, data, files[name], work / "latents", key, accelerator), model)
-        for name, table in splits.items()
-    }
-    ema = _train(recipe, model, pairs, work, accelerator)
+    with _explained(recipe, work):
+        pairs = {
+            name: Pairs(table, encode_images(model.vae, data, files[name], work / "latents", key, accelerator), model)
+            for name, table in splits.items()
+        }
+        ema = _train(recipe, model, pairs, work, accelerator)
     if accelerator.is_main_process:
         ema.copy_to(model.unet.parameters())
         _publish(model, out, model_card(recipe, settings, data, len(train), accelerator.num_processes))
@@ -190,6 +194,24 @@ def _claim(work: Path, settings: dict[str, Any]) -> None:
     atomic_write(path, lambda file: file.write_text(json.dumps(settings, indent=2) + "\n"))
 
 
+@contextmanager
+def _explained(recipe: Finetuning, work: Path) -> Iterator[None]:
+    """Say what commonly ends a long run, and what to do about it."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        ways = {
+            f"lower --per-device (now {recipe.per_device})": recipe.per_device > 1,
+            "set gradient_checkpointing = true in the recipe": not recipe.gradient_checkpointing,
+            "take a device with more memory": True,
+        }
+        what = ", or ".join(way for way, helps in ways.items() if helps)
+        raise ModelError(f"out of memory: {what}, and start again to go on") from error
+    except OSError as error:  # a disk that is full or gone
+        where, why = error.filename or work, error.strerror or error
+        raise OutputError(f"{where}: {why}: put that right, and start again to go on") from error
+
+
 def _train(
     recipe: Finetuning,
     model: Backbone,
@@ -216,7 +238,7 @@ def _train(
 
     def validate(step: int) -> None:
         with _averaged(model.unet, ema), accelerator.autocast():
-            value = validation.loss(model, pairs["validate"], recipe, accelerator)
+            value = _finite(validation.loss(model, pairs["validate"], recipe, accelerator), step)
             picture = validation.sheet(model, pairs["validate"], recipe, accelerator) if recipe.sheet else None
         if picture is not None and accelerator.is_main_process:
             validation.write_sheet(picture, work / "sheets", step)
@@ -244,12 +266,7 @@ def _train(
             done = step + 1
             keep = done % recipe.checkpoint_every == 0 or done == recipe.steps
             if keep or done % recipe.log_every == 0:
-                mean = accelerator.reduce(total, "sum").item() / counted
-                if mean != mean or abs(mean) == float("inf"):
-                    raise ModelError(
-                        f"the loss is not finite at step {done}: start again in a new --work with a lower "
-                        "learning_rate, or with precision bf16 or no"
-                    )
+                mean = _finite(accelerator.reduce(total, "sum").item() / counted, done)
                 journal.report(done, {"loss": mean, "learning_rate": recipe.learning_rate})
                 total.zero_()
                 counted = 0
@@ -270,6 +287,15 @@ def _share(
     draws = [draw(number, recipe.seed, model.latent_shape[1:], pairs.timesteps, *dropped) for number in numbers]
     batch = pairs.batch([row_of(number, len(pairs), recipe.seed) for number in numbers], draws)
     return squared_errors(unet, model, batch).sum() * (bool(positions) / recipe.batch)
+
+
+def _finite(loss: float, step: int) -> float:
+    if not math.isfinite(loss):
+        raise ModelError(
+            f"the loss is not finite at step {step}: start again in a new --work with a lower learning_rate, or with "
+            "precision bf16 or no"
+        )
+    return loss
 
 
 @contextmanager
@@ -305,7 +331,7 @@ def _publish(model: Backbone, out: Path, card: str) -> None:
             save_pipeline(pipeline, partial)
         (partial / "README.md").write_text(card, encoding="utf-8")
         put_in_place(partial, out)
-    except OSError as error:
-        raise OutputError(
-            f"{out} cannot be written ({error.strerror or error}): start again with another -o"
-        ) from error
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        why = getattr(error, "strerror", None) or error
+        raise OutputError(f"{out} cannot be written ({why}): start again with another -o") from error
