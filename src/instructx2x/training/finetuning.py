@@ -36,7 +36,13 @@ from typing import Any
 import polars as pl
 import torch
 from accelerate import Accelerator, DistributedType
-from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs, ProjectConfiguration, set_seed
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+    ProjectConfiguration,
+    set_seed,
+)
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
@@ -104,8 +110,12 @@ def finetune(
         project_config=ProjectConfiguration(str(work), logging_dir=str(work / "logs")),
         # Accumulation follows from the batch and is done below, whatever the launcher's configuration says.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-        # The others wait while one downloads the start model, or looks at every image over a slow network.
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=2))],
+        kwargs_handlers=[
+            # The others wait while one downloads the start model, or looks at every image over a slow network.
+            InitProcessGroupKwargs(timeout=timedelta(hours=2)),
+            # Gradients lie where they are summed over processes, and not once more beside it.
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+        ],
         cpu=cpu,
     )
     if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
@@ -260,7 +270,7 @@ def _train(
             counted += 1
             accelerator.clip_grad_norm_(unet.parameters(), recipe.max_grad_norm)
             optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.zero_grad(set_to_none=False)  # which keeps gradients where processes sum them
             ema.step(model.unet.parameters())
             journal.advance()
             done = step + 1
