@@ -192,7 +192,8 @@ def test_shares_of_any_division_add_up_to_one_gradient(encoded):
         model.unet.zero_grad()
         for parts in chunks(5, processes, per_device):
             for part in parts:
-                loop._share(recipe, model.unet, model, pairs, 2, part).backward()
+                batch = loop._samples(recipe, model, pairs, 2, part)
+                loop._share(recipe, model.unet, model, batch, part).backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.unet.parameters()]))
     model.unet.requires_grad_(False).zero_grad()
     for other in gradients[1:]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import polars as pl
 import torch
@@ -13,6 +15,8 @@ from instructx2x.editing.sampling import training_schedule
 from instructx2x.models import Backbone
 from instructx2x.training.draws import Draw
 from instructx2x.training.latents import Latents
+
+Item, Made = TypeVar("Item"), TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,17 @@ class Pairs:
         return Batch(current, torch.stack(past), texts, timesteps, noise, noisy)
 
 
+def ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
+    """What `make` makes of each item, in order; a thread makes the next one while one is in use."""
+    with ThreadPoolExecutor(1) as pool:
+        futures = (pool.submit(make, item) for item in items)
+        current = next(futures, None)
+        while current:
+            upcoming = next(futures, None)
+            yield current.result()
+            current = upcoming
+
+
 def squared_errors(unet: torch.nn.Module, model: Backbone, batch: Batch) -> torch.Tensor:
     """(n,) float32: each sample's mean squared error of the predicted noise.
 
@@ -76,7 +91,7 @@ def squared_errors(unet: torch.nn.Module, model: Backbone, batch: Batch) -> torc
         model: the networks around it, frozen.
     """
     noisy, past, noise, timesteps = (
-        tensor.to(model.device) for tensor in (batch.noisy, batch.past, batch.noise, batch.timesteps)
+        _moved(tensor, model.device) for tensor in (batch.noisy, batch.past, batch.noise, batch.timesteps)
     )
     predicted = unet(torch.cat((noisy, past), dim=1), timesteps, embed(model, batch.texts)).sample
     return ((predicted.float() - noise) ** 2).mean((1, 2, 3))
@@ -88,4 +103,9 @@ def embed(model: Backbone, texts: list[str]) -> torch.Tensor:
     ids = model.tokenizer(
         texts, padding="max_length", max_length=model.token_limit, truncation=True, return_tensors="pt"
     ).input_ids
-    return model.text_encoder(ids.to(model.device))[0].to(model.dtype)
+    return model.text_encoder(_moved(ids, model.device))[0].to(model.dtype)
+
+
+def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on a device. A GPU takes it out of pinned memory when it comes to it, so that nobody waits for that."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -30,6 +30,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import timedelta
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ from instructx2x.errors import InputError, ModelError, OutputError
 from instructx2x.imaging.writing import atomic_write
 from instructx2x.models import Backbone, backbone
 from instructx2x.training import checkpoints, validation
-from instructx2x.training.batches import Pairs, squared_errors
+from instructx2x.training.batches import Batch, Pairs, ahead, squared_errors
 from instructx2x.training.bundle import check_place, put_in_place, save_pipeline
 from instructx2x.training.draws import chunks, draw, numbers_of, row_of, validation_rows
 from instructx2x.training.journal import Journal, check_trackers
@@ -243,7 +244,11 @@ def _train(
     if first > recipe.steps:
         raise OutputError(f"{work} holds a run of {first} steps already, and the recipe says {recipe.steps}")
     ema.to(accelerator.device)
-    rounds = chunks(recipe.batch, accelerator.num_processes, recipe.per_device)
+    rounds = [
+        parts[accelerator.process_index] for parts in chunks(recipe.batch, accelerator.num_processes, recipe.per_device)
+    ]
+    places = product(range(first, recipe.steps), rounds)
+    batches = ahead(lambda place: _samples(recipe, model, pairs["train"], *place), places)
     total, counted = torch.zeros((), device=accelerator.device), 0
 
     def validate(step: int) -> None:
@@ -258,12 +263,10 @@ def _train(
         if first == 0 and recipe.validation:
             validate(0)  # what cannot be sampled or written shows now and not after hours
         for step in range(first, recipe.steps):
-            for number, parts in enumerate(rounds):
-                last = number + 1 == len(rounds)
-                with nullcontext() if last else accelerator.no_sync(unet):
-                    part = parts[accelerator.process_index]
+            for number, part in enumerate(rounds, 1):
+                with nullcontext() if number == len(rounds) else accelerator.no_sync(unet):
                     with accelerator.autocast():
-                        loss = _share(recipe, unet, model, pairs["train"], step, part)
+                        loss = _share(recipe, unet, model, next(batches), part)
                     # Gradients are averaged over processes, and the batch's mean is a sum of shares.
                     accelerator.backward(loss * accelerator.num_processes)
                     total += loss.detach()
@@ -287,15 +290,17 @@ def _train(
     return ema
 
 
-def _share(
-    recipe: Finetuning, unet: torch.nn.Module, model: Backbone, pairs: Pairs, step: int, positions: range
-) -> torch.Tensor:
-    """The share of the samples at some positions in the batch's mean loss; the shares of all positions add up to it."""
-    # Every process must go through the U-Net in every round; one without samples adds nothing.
+def _samples(recipe: Finetuning, model: Backbone, pairs: Pairs, step: int, positions: range) -> Batch:
+    """The samples at some positions of a step's batch."""
+    # Every process must go through the U-Net in every round; one without samples takes one that adds nothing.
     numbers = list(numbers_of(step, recipe.batch, positions or range(1)))
     dropped = (recipe.drop_text, recipe.drop_image, recipe.drop_both)
     draws = [draw(number, recipe.seed, model.latent_shape[1:], pairs.timesteps, *dropped) for number in numbers]
-    batch = pairs.batch([row_of(number, len(pairs), recipe.seed) for number in numbers], draws)
+    return pairs.batch([row_of(number, len(pairs), recipe.seed) for number in numbers], draws)
+
+
+def _share(recipe: Finetuning, unet: torch.nn.Module, model: Backbone, batch: Batch, positions: range) -> torch.Tensor:
+    """The share of `_samples` in their step's mean loss; the shares of all positions add up to it."""
     return squared_errors(unet, model, batch).sum() * (bool(positions) / recipe.batch)
 
 
