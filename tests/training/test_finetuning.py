@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -268,9 +269,26 @@ def test_a_run_leaves_curves_sheets_and_two_checkpoints(undisturbed):
             assert sheet.text["Synthetic"] == "yes" and np.asarray(sheet)[22:86, :192].std() > 1
 
 
-def test_training_learns(data, tiny_model, tmp_path):
-    recipe = settings(steps=20, learning_rate=5e-3, per_device=4, validation=64, validate_every=20, sheet=8)
-    finetune(recipe, data=data, work=tmp_path / "work", start=str(tiny_model), cpu=True)
+@pytest.mark.parametrize(
+    ("changed", "dtype"),
+    [
+        ({"per_device": 4, "sheet": 8}, torch.float32),
+        ({"per_device": 2, "precision": "bf16", "gradient_checkpointing": True}, torch.bfloat16),
+    ],
+    ids=["plain", "as in the paper's recipes"],
+)
+def test_training_learns(changed, dtype, data, tiny_model, tmp_path, monkeypatch):
+    recipe = settings(steps=20, learning_rate=5e-3, validation=64, validate_every=20, **changed)
+    computed, checkpoint = set(), Mock(wraps=torch.utils.checkpoint.checkpoint)
+    monkeypatch.setattr(torch.utils.checkpoint, "checkpoint", checkpoint)
+
+    def look(module, _, output):
+        if module.training and isinstance(module, torch.nn.Conv2d):
+            computed.add(output.dtype)
+
+    with torch.nn.modules.module.register_module_forward_hook(look):
+        finetune(recipe, data=data, work=tmp_path / "work", start=str(tiny_model), cpu=True)
+    assert computed == {dtype} and checkpoint.called is recipe.gradient_checkpointing
     rows = (tmp_path / "work/validation.csv").read_text().splitlines()[1:]
     before, after = (float(row.split(",")[1]) for row in rows)
     assert after < 0.9 * before, (before, after)
