@@ -14,6 +14,7 @@ import numpy as np
 import pydicom
 import pytest
 import tifffile
+import torch
 from PIL import Image
 from pydicom import uid
 
@@ -391,6 +392,16 @@ def test_a_defect_is_called_one(run, tmp_path, chest_file, monkeypatch):
     monkeypatch.setenv("X2X_DEBUG", "1")
     code, _, err = run("edit", chest_file, ADD, "-o", tmp_path / "out")
     assert code == 1 and "Traceback" in err
+
+
+def test_a_full_gpu_is_no_defect(run, tmp_path, chest_file, monkeypatch):
+    def full(path):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+    monkeypatch.setattr("instructx2x.imaging.read", full)
+    code, out, err = run("edit", chest_file, ADD, "-o", tmp_path / "out")
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert "out of memory" in err and "--device cpu" in err and "defect" not in err
 
 
 def test_the_command_itself(tmp_path, chest_file, tiny_model):

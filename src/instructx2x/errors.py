@@ -27,3 +27,12 @@ class ModelError(InstructX2XError):
 
 class OutputError(InstructX2XError):
     """A place that cannot be written to, or that holds an earlier result."""
+
+
+def of_the_user(error: Exception) -> InstructX2XError | None:
+    """The error as one that a user can act on, or None where it is a defect of this package."""
+    if isinstance(error, InstructX2XError):
+        return error
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported to ask
+        return ModelError("out of memory on the GPU: close what else uses it, or compute on the CPU (--device cpu)")
+    return None

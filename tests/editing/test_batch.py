@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from instructx2x.editing import Editor, batch
@@ -113,18 +114,31 @@ def test_a_row_that_fails_fails_no_other(editor, table, tmp_path):
     assert set(all_of_it) == {"manifest.jsonl", "sheet.png"}, "a failed row leaves nothing"
 
 
-def test_a_defect_in_one_row_is_called_one_and_the_rest_goes_on(editor, table, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error, reason",
+    [
+        (
+            ZeroDivisionError("by chance\nof all things"),
+            "ZeroDivisionError: by chance of all things - a defect of this program",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB"),
+            "out of memory on the GPU: close what else uses it, or compute on the CPU (--device cpu)",
+        ),
+    ],
+)
+def test_what_breaks_one_row_is_told_and_the_rest_goes_on(editor, table, tmp_path, monkeypatch, error, reason):
     saving = batch.Result.save
 
     def save(result, out, **options):
         if options["name"] == "b":
-            raise ZeroDivisionError("by chance\nof all things")
+            raise error
         return saving(result, out, **options)
 
     monkeypatch.setattr(batch.Result, "save", save)
     entries = batch.run_batch(editor, table(), tmp_path / "out", **QUICK)
     assert [entry["status"] for entry in entries] == ["done", "failed", "done", "done"]
-    assert entries[1]["reason"] == "ZeroDivisionError: by chance of all things - a defect of this program"
+    assert entries[1]["reason"] == reason
 
 
 def test_what_is_done_is_not_done_again(editor, table, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ import typer
 from instructx2x import __version__
 from instructx2x.cli import audit, batch, convert, dataset, editing, evaluation, info, masks, training
 from instructx2x.cli.console import refuse
-from instructx2x.errors import InstructX2XError
+from instructx2x.errors import of_the_user
 
 # What a command raises for wrong flags and arguments; older typers take the class from click, newer ones carry it.
 UsageError = typer.BadParameter.__base__
@@ -52,20 +52,18 @@ def main(argv: Sequence[str] | None = None) -> int:
                 # Libraries warn their developers; what a user must know is in the result or in the error.
                 warnings.simplefilter("ignore")
             return app(args=argv, prog_name="x2x", standalone_mode=False) or 0
-    except InstructX2XError as error:
-        return refuse(str(error), 2)
     except UsageError as error:
         command = error.ctx.command_path if error.ctx else "x2x"
         return refuse(f"{error.format_message().rstrip('.')}: see {command} --help", 2)
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except Exception as error:
+        if (acted_on := of_the_user(error)) is not None:
+            return refuse(str(acted_on), 2)
         if os.environ.get("X2X_DEBUG"):
             traceback.print_exc()
             return 1
         kind = type(error).__name__
-        if kind == "OutOfMemoryError":  # torch's, which is not imported to ask
-            return refuse("out of memory on the GPU: close what else uses it, or give --device cpu", 2)
         return refuse(f"{kind}: {error} - a defect of x2x: please report it with what X2X_DEBUG=1 shows", 1)
 
 

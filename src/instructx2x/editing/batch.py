@@ -26,7 +26,7 @@ from instructx2x.editing.result import Result
 from instructx2x.editing.rows import RESERVED, Row
 from instructx2x.editing.sheets import write_sheets
 from instructx2x.editing.study import Study
-from instructx2x.errors import InputError, InstructX2XError, OutputError
+from instructx2x.errors import InputError, OutputError, of_the_user
 from instructx2x.files import digest
 from instructx2x.imaging.writing import atomic_write
 
@@ -204,8 +204,9 @@ def _done(row: Row, report: dict[str, Any]) -> Entry:
 
 
 def _failed(row: Row, error: Exception) -> Entry:
-    reason = " ".join(str(error).split())
-    if not isinstance(error, InstructX2XError):
+    acted_on = of_the_user(error)
+    reason = " ".join(str(acted_on or error).split())
+    if acted_on is None:
         reason = f"{type(error).__name__}: {reason} - a defect of this program"
     return _asked(row) | {"status": "failed", "reason": reason}
 
