@@ -26,6 +26,10 @@ DRAWS = PROFILES["default"].draws
 # Share of valid instructions that may be taken for holding already.
 VALID_LOST = 0.05
 TEXT_GUIDANCE = (1.0, 1.25, 1.5, 2.0, 3.0)
+# Samples whose median is the strength of a guidance. Of 24 it is told to a fifth only, and the next guidance chosen.
+STRENGTH_SAMPLES = 60
+# Edits with this much of the painted strength are strong enough: more guidance costs the patient's likeness.
+ENOUGH = 0.8
 
 
 def differences(backbone: Backbone, sample: Sample, seed: int) -> np.ndarray:
@@ -174,7 +178,7 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     instruction truly changes, per timestep. Where the median is not above the percentile at every timestep the two
     kinds overlap: no scale is written, and the editor normalises inside the anatomy. `tau` is the best threshold of R
     on that scale. `least_balance` is what 19 of 20 valid instructions of an operation reach, those on labelled disease
-    among them. `text_guidance` is the smallest whose edits come out as strong as painted.
+    among them. `text_guidance` is the smallest that edits with ENOUGH of the painted strength.
 
     Args:
         sampler: of held-out patients.
@@ -204,9 +208,9 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     least, held = least_balances(
         nothing, asked, balances(nothing, of_nothing, backbone), balances(asked, of_valid, backbone)
     )
-    some = edits[:: max(1, len(edits) // 24)]
+    some = edits[:: max(1, len(edits) // STRENGTH_SAMPLES)]
     strengths = {g: strength(backbone, some, g) for g in track(TEXT_GUIDANCE, "strength of guidance")}
-    enough = [g for g, value in strengths.items() if value >= 0.9]
+    enough = [g for g, value in strengths.items() if value >= ENOUGH]
     result = {
         "version": 1,
         "timesteps": scale if separable else {},
