@@ -107,7 +107,7 @@ def fit(
     work.mkdir(parents=True, exist_ok=True)
     device = torch.device(device)
     if drawers is None:
-        drawers = DRAWERS if device.type == "cuda" else 0
+        drawers = DRAWERS if device.type == "cuda" and hasattr(os, "fork") else 0
     run = dict(run or {})
     module.to(device).train()
     parameters = [p for p in module.parameters() if p.requires_grad]
