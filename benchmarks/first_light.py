@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from PIL import Image, ImageDraw
-from rich.progress import track
 
 from instructx2x import Editor
 from instructx2x.imaging.reading import read
 from instructx2x.imaging.writing import eight_bit
+from instructx2x.progress import track
 from instructx2x.training.data import load_table
 
 INSTRUCTIONS = (

@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +27,11 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, SchedulerMixin, StableDiffusionInstructPix2PixPipeline
 from first_light import held_out
 from PIL import Image
-from rich.console import Console
-from rich.progress import track as rich_track
 
 from instructx2x import Editor
 from instructx2x.editing import Result
 from instructx2x.editing.sampling import training_schedule
+from instructx2x.progress import track
 from instructx2x.training.data import load_table
 
 INSTRUCTIONS = (
@@ -45,8 +43,6 @@ INSTRUCTIONS = (
 REFERENCE = {"steps": 100, "scheduler": "ddim"}
 SEEDS = (0, 1)
 PROFILES = ("default", "fast")
-
-track = partial(rich_track, console=Console(stderr=True), transient=True)
 
 
 @dataclass(frozen=True)

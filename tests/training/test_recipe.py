@@ -110,6 +110,7 @@ def test_a_recipe_runs_to_a_model_that_edits(data, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"\[text_encoder\] has no setting 'layer'"):
         run(misspelt, data=data, work=tmp_path / "other")
     model = run(recipe, data=data, work=work, stages=stages)
+    assert [path.is_file() for path in work.glob("images64*.npy")] == [True]
     calibration = json.loads((model / "calibration.json").read_text())
     assert set(calibration["measured"]["scale"]) == {"700", "800", "900"}
     assert calibration["timesteps"] in ({}, calibration["measured"]["scale"])

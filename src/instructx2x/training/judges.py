@@ -32,7 +32,7 @@ from instructx2x.evaluation.judges.judge import AGE_CENTRE, AGE_SPREAD, from_byt
 from instructx2x.evaluation.judges.network import JudgeNet
 from instructx2x.evaluation.ranking import rank
 from instructx2x.imaging.writing import atomic_write
-from instructx2x.progress import progress
+from instructx2x.progress import track
 from instructx2x.training.data import load_images, load_table
 from instructx2x.training.judge_cases import HALF, Cases, cases, halves, outputs_of
 from instructx2x.training.judge_starts import load_start, read_start
@@ -191,11 +191,9 @@ def train_net(judge: str, given: Cases, net: JudgeNet, work: Path, *, epochs: in
 def answers_of(judge: Judge, files: Sequence[Path]) -> np.ndarray:
     """A judge's answers to pictures, as a user would give them: (N, outputs) float32."""
     answers = []
-    with progress(f"asking the {judge.name}", len(files)) as advance:
-        for file in files:
-            with Image.open(file) as image:
-                answers.append(judge([np.asarray(image.convert("L"), np.float32) / 255])[0])
-            advance()
+    for file in track(files, f"asking the {judge.name}"):
+        with Image.open(file) as image:
+            answers.append(judge([np.asarray(image.convert("L"), np.float32) / 255])[0])
     return np.stack(answers)
 
 

@@ -75,6 +75,8 @@ def tables(data: Path) -> pl.DataFrame:
 def reviewed(data: Path, *, split: str | None = None) -> LungSet:
     """The pictures with reviewed lung masks (masks.csv), of one split or of all."""
     rows = tables(data).select("id", "split", "patient_id", image="file")
+    if not (data / "masks.csv").is_file():
+        raise InputError(f"{data} holds no masks.csv; give the folder of the chest X-rays with --data")
     rows = pl.read_csv(data / "masks.csv").join(rows, on="id").sort("id")
     if split is not None:
         rows = rows.filter(pl.col("split") == split)

@@ -97,7 +97,7 @@ def run(
     bundle.check_place(out)
     size, seed = settings["size"], settings["seed"]
     table = open_data.load_table(data)
-    images = open_data.load_images(data, table, size, work / f"images{size}.npy")
+    images = open_data.load_images(data, table, size, work)
 
     if "vae" in stages:
         vae.train_vae(images, table, work=work, size=size, seed=seed, device=device, **settings["vae"])

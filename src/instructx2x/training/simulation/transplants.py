@@ -13,7 +13,7 @@ from scipy import ndimage
 from instructx2x.columns import read_columns
 from instructx2x.errors import InputError
 from instructx2x.imaging.writing import eight_bit
-from instructx2x.progress import progress
+from instructx2x.progress import track
 from instructx2x.training.simulation import mirror
 from instructx2x.training.simulation.chest import SIDES, Chest, whiten
 from instructx2x.training.simulation.painters import Painter, by_level
@@ -80,33 +80,31 @@ def collect(
             symmetry[view] = mirror.Symmetry.of(normals)
     diseased = [row for row in np.flatnonzero(nih) if set(names[row]) & set(ONE_SIDED) and views[row] in symmetry]
     found = []
-    with progress("real lesions", len(diseased)) as advance:
-        for row in diseased:
-            advance(by=1)
-            chest = chest_of(row)
-            if chest is None:
-                continue
-            marked = boxes.get(table["id"][int(row)])
-            region = None if marked is None else box_mask(marked, chest.size)
-            healed = mirror.heal(chest, symmetry[views[row]], region)
-            if healed is None:
-                continue
-            centre = healed.centre[1]
-            fitting = tuple(
-                name for name in names[row] if name in ONE_SIDED and ONE_SIDED[name][0] <= centre <= ONE_SIDED[name][1]
-            )
-            if fitting:
-                zone = "upper" if centre < 0.33 else "middle" if centre < 0.6 else "lower"
-                found.append(
-                    RealLesion(
-                        int(row),
-                        fitting,
-                        healed.side,
-                        zone,
-                        eight_bit(healed.image),
-                        mirror.density(chest, healed),
-                    )
+    for row in track(diseased, "real lesions"):
+        chest = chest_of(row)
+        if chest is None:
+            continue
+        marked = boxes.get(table["id"][int(row)])
+        region = None if marked is None else box_mask(marked, chest.size)
+        healed = mirror.heal(chest, symmetry[views[row]], region)
+        if healed is None:
+            continue
+        centre = healed.centre[1]
+        fitting = tuple(
+            name for name in names[row] if name in ONE_SIDED and ONE_SIDED[name][0] <= centre <= ONE_SIDED[name][1]
+        )
+        if fitting:
+            zone = "upper" if centre < 0.33 else "middle" if centre < 0.6 else "lower"
+            found.append(
+                RealLesion(
+                    int(row),
+                    fitting,
+                    healed.side,
+                    zone,
+                    eight_bit(healed.image),
+                    mirror.density(chest, healed),
                 )
+            )
     return found
 
 
