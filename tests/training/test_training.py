@@ -26,7 +26,15 @@ from instructx2x.training.text_encoder import (
     random_instruction,
     tokenize,
 )
-from instructx2x.training.unet import build_scheduler, build_unet, drop_conditions, loss_weights
+from instructx2x.training.unet import (
+    NOISY,
+    build_scheduler,
+    build_unet,
+    drop_conditions,
+    loss_weights,
+    made_already,
+    noised,
+)
 
 
 @pytest.fixture(scope="module")
@@ -302,6 +310,27 @@ def test_without_text_nothing_changes():
         assert torch.equal(wanted, source if text == "" else target)
         assert shown is None or torch.equal(shown, source)
     assert seen == {(False, False), (False, True), (True, False), (True, True)}
+
+
+def test_what_the_noisy_latents_show_becomes_the_target():
+    source, target, noise = torch.randn(3, 5, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    made = torch.tensor([0.0, 0.3, 0.9, 1.0, 1.0])
+    alpha = build_scheduler().alphas_cumprod[[999, 700, 400, 400, 0]]
+    noisy, wanted = noised(source, target, made, noise, alpha)
+    a = alpha[:, None, None, None]
+    assert torch.allclose((noisy - (1 - a).sqrt() * wanted) / a.sqrt(), target, atol=1e-4)
+    assert torch.equal(wanted[3:], noise[3:]), "the usual noise where the edit is made"
+    shown = (noisy - (1 - a).sqrt() * noise) / a.sqrt()
+    assert torch.allclose(shown[0], source[0], atol=1e-4) and torch.allclose(shown[3:], target[3:], atol=1e-4)
+
+
+def test_edits_are_shown_unmade_only_where_they_are_decided():
+    t = np.random.default_rng(0).integers(0, 1000, 8000)
+    made = made_already(np.random.default_rng(1), t)
+    assert (made[t < NOISY] == 1).all() and made.dtype == np.float32
+    noisy = made[t >= NOISY]
+    assert 0 <= noisy.min() and noisy.max() <= 1
+    assert [(noisy == 0).mean(), (noisy == 1).mean()] == pytest.approx([0.25, 0.5], abs=0.03)
 
 
 def test_cells_that_an_instruction_is_about_weigh_more():

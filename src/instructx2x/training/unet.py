@@ -17,6 +17,9 @@ from instructx2x.training.loop import Batch, fingerprint, fit, write_state
 from instructx2x.training.samples import Sample, Sampler
 from instructx2x.training.text_encoder import tokenize
 
+# From this timestep on there is so much noise that edits are decided: half of the draws fall there.
+NOISY = 400
+
 
 def build_unet(channels: tuple[int, ...], latent_size: int, text_width: int) -> UNet2DConditionModel:
     """An InstructPix2Pix U-Net: noisy and input latents in, noise out; text at all levels but the finest.
@@ -70,6 +73,42 @@ def drop_conditions(
     if chance < text + image + both:
         return None, sample.source, ""
     return sample.source, sample.target, sample.text
+
+
+def made_already(rng: np.random.Generator, t: np.ndarray) -> np.ndarray:
+    """How much of its edit each sample's noisy latents show: (N,) float32, 1 all of it.
+
+    Noisy latents made of the target alone show what is to be done: where they look like the source, nothing is. But
+    sampling starts from the noised source, and the relevance map is measured on it. So at the levels of noise at which
+    edits are decided, a quarter of the samples show the source and a quarter an edit that is half made.
+
+    Args:
+        t: (N,) timesteps.
+    """
+    chance, part = rng.random((2, len(t)))
+    return np.where((t < NOISY) | (chance < 0.5), 1, np.where(chance < 0.75, 0, part)).astype(np.float32)
+
+
+def noised(
+    source: torch.Tensor, target: torch.Tensor, made: torch.Tensor, noise: torch.Tensor, alpha: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noisy latents that show an edit as far as it is made, and the noise to predict so that they become the target.
+
+    z_t = sqrt(a) (target + (1 - made) (source - target)) + sqrt(1 - a) noise, and what is to be predicted is
+    (z_t - sqrt(a) target) / sqrt(1 - a): the noise itself where the edit is made.
+
+    Args:
+        source, target, noise: (N, c, h, w).
+        made: (N,) in [0, 1], see `made_already`.
+        alpha: (N,) a, cumulative alphas in (0, 1).
+
+    Returns:
+        (N, c, h, w) each.
+    """
+    alpha, made = (values[:, None, None, None] for values in (alpha, made))
+    to_come = (1 - made) * (source - target)
+    noisy = alpha.sqrt() * (target + to_come) + (1 - alpha).sqrt() * noise
+    return noisy, noise + (alpha / (1 - alpha)).sqrt() * to_come
 
 
 def loss_weights(where: torch.Tensor, snr: torch.Tensor) -> torch.Tensor:
@@ -136,19 +175,24 @@ def train_unet(
             nowhere if sample.where is None or source is None or not text else sample.where
             for sample, (source, _, text) in zip(samples, shown, strict=True)
         ]
-        # Half of the draws fall on the noisy half, where edits are decided.
-        early = torch.from_numpy(rng.random(batch) < 0.5)
-        t = torch.from_numpy(np.where(early, rng.integers(400, 1000, batch), rng.integers(0, 1000, batch)))
+        early = rng.random(batch) < 0.5
+        t = np.where(early, rng.integers(NOISY, 1000, batch), rng.integers(0, 1000, batch))
+        blank = np.array([source is None for source, _, _ in shown])
+        made = torch.from_numpy(np.where(blank, np.float32(1), made_already(rng, t)))
+        ids = tokenize(tokenizer, [text for _, _, text in shown])
         # The bank's latents are half precision, so nothing is lost.
-        return source.half(), target.half(), torch.stack(where), t, tokenize(tokenizer, [text for _, _, text in shown])
+        return source.half(), target.half(), torch.stack(where), made, torch.from_numpy(t), ids
 
     def loss(
-        source: torch.Tensor, target: torch.Tensor, where: torch.Tensor, t: torch.Tensor, ids: torch.Tensor
+        source: torch.Tensor,
+        target: torch.Tensor,
+        where: torch.Tensor,
+        made: torch.Tensor,
+        t: torch.Tensor,
+        ids: torch.Tensor,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         source, target = source.float(), target.float()
-        noise = torch.randn_like(target)
-        alpha = alphas[t][:, None, None, None]
-        noisy = alpha.sqrt() * target + (1 - alpha).sqrt() * noise
+        noisy, noise = noised(source, target, made, torch.randn_like(target), alphas[t])
         with torch.no_grad():
             words = text_encoder(ids).last_hidden_state
         inputs = torch.cat((noisy, source / vae.config.scaling_factor), dim=1)
