@@ -6,6 +6,7 @@ Its weights are random, so its edits mean nothing; every property of the method 
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
+os.environ["OMP_NUM_THREADS"] = "1"  # here and in every process started: rounding depends on the number of threads
 
 import json
 
@@ -15,7 +16,7 @@ import torch
 
 from instructx2x import cli
 
-torch.set_num_threads(1)
+torch.set_num_threads(1)  # whatever had loaded torch before
 
 CALIBRATION = {
     "version": 1,

@@ -20,6 +20,9 @@ from instructx2x import Editor
 
 SIDE, CELLS, CHANNELS = 64, 8, 4
 TEXT_GUIDANCE, IMAGE_GUIDANCE, TAU = 7.5, 1.5, 0.1
+# The networks are float32 on both sides but see other batches, and the relevance divides a small difference by its own
+# range: up to 1.2e-5 was seen, with other instruction sets and numbers of threads. Slips are far larger.
+ROUNDING = 5e-5
 EFFUSION = "Add the finding of pleural effusion."
 
 # Rows and columns (first, last + 1) of each mask's boxes, in 512 x 512. All different, and all on multiples of 8, so
@@ -262,7 +265,7 @@ def test_equals_the_second_calculation(case, steps, networks, study, masks, pixe
     # The case must show something: cells on both sides of the threshold, none so near that rounding decides.
     for guidance in (reference.guidance, reference.cell_guidance):
         assert 0 < np.count_nonzero(guidance >= TAU) < guidance.size
-        assert np.abs(guidance - TAU).min() > 2e-5
+        assert np.abs(guidance - TAU).min() > 2 * ROUNDING
 
     # 100 steps, s_T and s_I are the profile's own.
     result = study.edit(text, profile="official", anatomy=masks, steps=None if steps == 100 else steps, **noises)
@@ -270,10 +273,10 @@ def test_equals_the_second_calculation(case, steps, networks, study, masks, pixe
     latents = np.abs(result.latents.numpy() - reference.latents)
     kept = latents[..., reference.cell_guidance < TAU]
     levels = np.abs(result.image.pixels.astype(float) - np.floor(255 * reference.image + 0.5))
-    assert np.abs(result.relevance - reference.relevance).max() < 1e-5
-    assert np.abs(result.guidance - reference.guidance).max() < 1e-5
+    assert np.abs(result.relevance - reference.relevance).max() < ROUNDING
+    assert np.abs(result.guidance - reference.guidance).max() < ROUNDING
     assert np.array_equal(result.mask, reference.mask)
-    assert latents.max() < 1e-5 * np.abs(reference.latents).max()
+    assert latents.max() < ROUNDING * np.abs(reference.latents).max()
     assert kept.max() < 1e-5
     assert levels.max() <= 1
     assert np.array_equal(result.image.pixels[~reference.mask], pixels[~reference.mask])
