@@ -9,7 +9,7 @@ from torch import nn
 
 from instructx2x.errors import InputError, ModelError, OutputError
 from instructx2x.instructions import FINDINGS, Edit, Operation, parse, render
-from instructx2x.models import load
+from instructx2x.models import load, token_ids
 from instructx2x.training.back_translation import add_to_normals, additions_of
 from instructx2x.training.loop import fingerprint, fit, learning_rate, write_state
 from instructx2x.training.pairs import Bank, Pair
@@ -24,7 +24,6 @@ from instructx2x.training.text_encoder import (
     build_tokenizer,
     labels,
     random_instruction,
-    tokenize,
 )
 from instructx2x.training.unet import (
     NOISY,
@@ -59,7 +58,7 @@ def test_the_tokenizer_is_deterministic_and_reloads(tokenizer, tmp_path):
 
 
 def test_ids_are_padded_as_diffusers_pads_them(tokenizer):
-    ids = tokenize(tokenizer, ["", "Add the finding of edema."])
+    ids = token_ids(tokenizer, ["", "Add the finding of edema."], tokenizer.model_max_length)
     assert ids.shape == (2, 48)
     assert (ids[:, -1] == tokenizer.eos_token_id).all()
 
@@ -89,7 +88,8 @@ def test_the_reader_reads_what_it_was_taught(tokenizer, tmp_path):
     reader = Reader(build_text_encoder(tokenizer, width=32, layers=1))
     reader.change(torch.zeros(1, 8, 16, 16))
     taught = [(Edit(operation, "edema", side=side),) for operation in ("add", "remove") for side in ("left", "right")]
-    ids, truth = tokenize(tokenizer, [render(edits) for edits in taught]), labels(taught)
+    ids = token_ids(tokenizer, [render(edits) for edits in taught], tokenizer.model_max_length)
+    truth = labels(taught)
 
     def loss(ids):
         _, logits = reader.read(ids)

@@ -131,7 +131,7 @@ def guidance(
     _save(result, out, overwrite)
 
 
-def demo(out: Out, overwrite: Overwrite = False) -> None:
+def demo(out: Out, device: Device = None, overwrite: Overwrite = False) -> None:
     """Edit the example X-ray with the bundled model.
 
     The example is itself synthetic: no patient's image is part of this package. Look at OUT/example/comparison.png.
@@ -139,7 +139,7 @@ def demo(out: Out, overwrite: Overwrite = False) -> None:
     `x2x demo -o out`
     """
     with as_file(files("instructx2x") / "data" / "example.png") as image:
-        edit(image, DEMO_INSTRUCTION, out, overwrite=overwrite)
+        edit(image, DEMO_INSTRUCTION, out, device=device, overwrite=overwrite)
     print('your own image: x2x edit IMAGE "Add the finding of edema." -o OUT')
 
 

@@ -15,7 +15,7 @@ from instructx2x.dataset.mimic import (
     read_questions,
     read_splits,
 )
-from instructx2x.dataset.output import Collected, Images, claim, fingerprint, finish
+from instructx2x.dataset.output import Collected, Images, claim, finish, input_record
 from instructx2x.dataset.pairs import Row, Rules, make_pairs
 from instructx2x.dataset.people import NOBODY, read_patients
 from instructx2x.dataset.records import read_records
@@ -58,7 +58,7 @@ def build(
     tables = sources.tables if patients is None else (*sources.tables, patients)
     settings = {
         "x2x": __version__,
-        "inputs": [fingerprint(path) for path in tables],
+        "inputs": [input_record(path) for path in tables],
         "rules": asdict(rules),
         "split": split,
         "images": asdict(images),

@@ -14,7 +14,7 @@ import polars as pl
 
 from instructx2x import __version__
 from instructx2x.columns import read_columns
-from instructx2x.dataset.output import Collected, Images, claim, fingerprint, finish
+from instructx2x.dataset.output import Collected, Images, claim, finish, input_record
 from instructx2x.dataset.pairs import Rules
 from instructx2x.dataset.people import plausible_age, plausible_sex
 from instructx2x.dataset.rejects import Reason, Rejected
@@ -71,7 +71,7 @@ def build_open(data: Path, out: Path, *, rules: Rules, images: Images) -> dict[s
     metadata = read_columns(paths[1], METADATA_COLUMNS, optional=("sex", "age"))
     settings = {
         "x2x": __version__,
-        "inputs": [fingerprint(path) for path in paths],
+        "inputs": [input_record(path) for path in paths],
         "rules": {"views": rules.views, "unchanged": rules.unchanged},
         "images": asdict(images),
     }

@@ -122,7 +122,7 @@ def _only_begun(out: Path) -> bool:
     return ours and files == ["settings.json"]
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
+def input_record(path: Path) -> dict[str, Any]:
     """Name and SHA-256 of an input: the same build needs the same files."""
     return {"file": path.name, "sha256": digest(path)}
 

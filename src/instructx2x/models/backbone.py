@@ -127,9 +127,7 @@ class Backbone:
 
     def embed(self, text: str) -> torch.Tensor:
         """Text -> (1, token_limit, width) in `dtype`: the text encoder's last hidden state."""
-        ids = self.tokenizer(
-            text, padding="max_length", max_length=self.token_limit, truncation=True, return_tensors="pt"
-        ).input_ids
+        ids = token_ids(self.tokenizer, [text], self.token_limit)
         return self.text_encoder(ids.to(self.device))[0].to(self.dtype)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
@@ -160,6 +158,11 @@ class Backbone:
         """
         sample = torch.cat([noisy, image_latents], dim=1).to(self.device, self.dtype)
         return self.unet(sample, timesteps.to(self.device), encoder_hidden_states=text).sample.float()
+
+
+def token_ids(tokenizer: CLIPTokenizerFast, texts: list[str], length: int) -> torch.Tensor:
+    """Token ids with start and end, padded or cut to `length` as diffusers' pipeline does: (n, length) int64."""
+    return tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
 
 
 def load(

@@ -12,7 +12,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from instructx2x.editing.sampling import training_schedule
-from instructx2x.models import Backbone
+from instructx2x.models import Backbone, token_ids
 from instructx2x.training.draws import Draw
 from instructx2x.training.latents import Latents
 
@@ -100,9 +100,7 @@ def squared_errors(unet: torch.nn.Module, model: Backbone, batch: Batch) -> torc
 @torch.no_grad()
 def embed(model: Backbone, texts: list[str]) -> torch.Tensor:
     """(n, tokens, width): the frozen text encoder's last hidden states."""
-    ids = model.tokenizer(
-        texts, padding="max_length", max_length=model.token_limit, truncation=True, return_tensors="pt"
-    ).input_ids
+    ids = token_ids(model.tokenizer, texts, model.token_limit)
     return model.text_encoder(_moved(ids, model.device))[0].to(model.dtype)
 
 

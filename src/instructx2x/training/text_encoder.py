@@ -18,6 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from instructx2x.errors import InstructionError
 from instructx2x.instructions import FINDINGS, LEVELS, SIDES, ZONES, Edit, Operation, consistent, render
+from instructx2x.models import token_ids
 from instructx2x.training.loop import Batch, fingerprint, fit
 from instructx2x.training.samples import Sampler, random_edit
 
@@ -102,17 +103,6 @@ def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 128, layers: int =
     )
 
 
-def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
-    """Token ids padded to the model's length: (N, L) int64, as diffusers' pipeline makes them."""
-    return tokenizer(
-        texts,
-        padding="max_length",
-        max_length=tokenizer.model_max_length,
-        truncation=True,
-        return_tensors="pt",
-    ).input_ids
-
-
 class Reader(nn.Module):
     """What is trained: the encoder, heads that read the edits, and a small encoder of changes.
 
@@ -192,7 +182,8 @@ def train_text_encoder(
         samples = [sampler.draw(rng, str(rng.choice(["add", "remove", "level"], p=[0.5, 0.3, 0.2])))
                    for _ in range(batch // 2)]  # fmt: skip
         instructions = [sample.edits for sample in samples] + [random_instruction(rng) for _ in range(batch // 2)]
-        ids = tokenize(tokenizer, [render(edits) for edits in instructions])
+        texts = [render(edits) for edits in instructions]
+        ids = token_ids(tokenizer, texts, tokenizer.model_max_length)
         truth = labels(instructions)
         images = torch.stack([torch.cat((s.source, s.target - s.source)) for s in samples])
         keys = [tuple((e.operation, e.finding, e.side) for e in s.edits) for s in samples]

@@ -11,11 +11,10 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from instructx2x.models import Backbone
+from instructx2x.models import Backbone, token_ids
 from instructx2x.training.back_translation import add_to_normals, additions_of
 from instructx2x.training.loop import Batch, fingerprint, fit, write_state
 from instructx2x.training.samples import Sample, Sampler
-from instructx2x.training.text_encoder import tokenize
 
 # From this timestep on there is so much noise that edits are decided: half of the draws fall there.
 NOISY = 400
@@ -179,7 +178,7 @@ def train_unet(
         t = np.where(early, rng.integers(NOISY, 1000, batch), rng.integers(0, 1000, batch))
         blank = np.array([source is None for source, _, _ in shown])
         made = torch.from_numpy(np.where(blank, np.float32(1), made_already(rng, t)))
-        ids = tokenize(tokenizer, [text for _, _, text in shown])
+        ids = token_ids(tokenizer, [text for _, _, text in shown], tokenizer.model_max_length)
         # The bank's latents are half precision, so nothing is lost.
         return source.half(), target.half(), torch.stack(where), made, torch.from_numpy(t), ids
 
