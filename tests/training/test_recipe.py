@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import json
 
 import numpy as np
@@ -16,6 +17,8 @@ from instructx2x.training import pairs
 from instructx2x.training.data import load_images, load_table
 from instructx2x.training.pairs import encode_bank
 from instructx2x.training.run import run
+from instructx2x.training.simulation.lesions import load_outlines
+from instructx2x.training.simulation.transplants import load_boxes
 
 RECIPE = """
 size = 64
@@ -96,6 +99,26 @@ def test_what_is_missing_is_told(data, tmp_path):
     (tmp_path / "metadata.csv").write_text("id,file,findings,qc\nnih_1,gone.png,,ok\n")
     with pytest.raises(InputError, match=r"gone\.png"):
         load_images(tmp_path, load_table(tmp_path), 64, tmp_path)
+
+
+def test_processors_change_no_byte_of_the_bank(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(pairs, "CHUNK", 4)
+    table = load_table(data)
+    images = load_images(data, table, 64, tmp_path)
+    outlines, boxes = load_outlines(data), load_boxes(data)
+
+    def bank(processors):
+        out = tmp_path / str(processors)
+        monkeypatch.setattr(pairs, "usable_processors", lambda: processors)
+        pairs.simulate(images, table, outlines, boxes, out, per_normal=3, per_abnormal=2)
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.iterdir()}
+
+    alone = bank(0)
+    assert [f"chunk_{number}.npy" in alone for number in ("000", "001", "002", "003", "real")] == [1, 1, 1, 0, 1]
+    assert json.loads((tmp_path / "0/chunk_001.json").read_text())
+    assert bank(1) == alone and bank(2) == alone
+    (tmp_path / "2/chunk_001.npy").unlink()
+    assert bank(2) == alone
 
 
 def test_a_recipe_runs_to_a_model_that_edits(data, tmp_path, monkeypatch):

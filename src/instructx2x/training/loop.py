@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,31 +41,46 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int = 100, decay: 
     return peak * min(1.0, (step + 1) / warmup, (steps - step) / max(1, int(decay * steps)))
 
 
-class Batches(Dataset):
-    """A run's batches by the number of their step."""
+class Calls(Dataset):
+    """A function's results by its argument."""
 
-    def __init__(self, draw: Draw, seed: int):
-        self.draw = draw
-        self.seed = seed
+    def __init__(self, call: Callable[[int], Any]):
+        self.call = call
 
-    def __getitem__(self, step: int) -> Batch:
-        rng = np.random.default_rng((self.seed, step))
-        torch.manual_seed(int(rng.integers(2**63)))  # for what is drawn with torch
-        return self.draw(rng)
+    def __getitem__(self, number: int) -> Any:
+        return self.call(number)
+
+
+def done_apart(
+    call: Callable[[int], Any], numbers: Sequence[int], processes: int, *, pinned: bool = False
+) -> Iterator[Any]:
+    """The results of call(number), in order, from other processes, each with one thread; 0: from this one.
+
+    Where processes cannot be forked all is done in this one: what is called is a closure over the images, which only a
+    fork hands on.
+    """
+    processes = min(processes, len(numbers)) if hasattr(os, "fork") else 0
+    return iter(
+        DataLoader(
+            Calls(call),
+            batch_size=None,
+            sampler=numbers,
+            num_workers=processes,
+            pin_memory=pinned,
+            multiprocessing_context="fork" if processes else None,
+        )
+    )
 
 
 def batches(draw: Draw, seed: int, steps: range, device: torch.device, drawers: int) -> Iterator[Batch]:
     """The batches of these steps on the device, in order; other processes, if any, change the time and nothing else."""
-    loader = DataLoader(
-        Batches(draw, seed),
-        batch_size=None,
-        sampler=steps,
-        num_workers=drawers,
-        pin_memory=device.type == "cuda",
-        # What draws is a closure over the images, which only a fork hands on.
-        multiprocessing_context="fork" if drawers else None,
-    )
-    for batch in loader:
+
+    def of_step(step: int) -> Batch:
+        rng = np.random.default_rng((seed, step))
+        torch.manual_seed(int(rng.integers(2**63)))  # for what is drawn with torch
+        return draw(rng)
+
+    for batch in done_apart(of_step, steps, drawers, pinned=device.type == "cuda"):
         yield tuple(tensor.to(device, non_blocking=True) for tensor in batch)
 
 
@@ -107,7 +122,7 @@ def fit(
     work.mkdir(parents=True, exist_ok=True)
     device = torch.device(device)
     if drawers is None:
-        drawers = DRAWERS if device.type == "cuda" and hasattr(os, "fork") else 0
+        drawers = DRAWERS if device.type == "cuda" else 0
     run = dict(run or {})
     module.to(device).train()
     parameters = [p for p in module.parameters() if p.requires_grad]

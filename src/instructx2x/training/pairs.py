@@ -17,10 +17,11 @@ import polars as pl
 import torch
 from diffusers import AutoencoderKL
 
+from instructx2x.dataset.images import usable_processors
 from instructx2x.errors import InputError
 from instructx2x.imaging.writing import eight_bit
-from instructx2x.progress import track
-from instructx2x.training.loop import fingerprint
+from instructx2x.progress import progress, track
+from instructx2x.training.loop import done_apart, fingerprint
 from instructx2x.training.simulation.chest import Chest, find_chest
 from instructx2x.training.simulation.lesions import (
     Lesion,
@@ -108,6 +109,8 @@ def simulate(
 ) -> None:
     """Paint the bank's images, CHUNK X-rays at a time; chunks that exist are left, so a killed run goes on.
 
+    Every processor paints chunks of its own; how many there are changes no byte.
+
     Writes `out/chunk_<k>.npy`, (n, S, S) uint8, and `out/chunk_<k>.json`, its pairs; `chunk_real` holds the real
     lesions of the split and their X-rays healed. Real lesions that are transplanted are always those of train.
 
@@ -145,7 +148,8 @@ def simulate(
     held = real if split == "train" else collect(images, table, names, chest_of, boxes, split=split, seed=seed)
     _write_real(held, out)
     findings = traits(outlines, real)
-    for start in track(starts, "simulating lesions"):
+
+    def paint(start: int) -> None:
         painted: list[np.ndarray] = []
         pairs: list[Pair] = []
         for row in rows[start : start + CHUNK]:
@@ -153,23 +157,16 @@ def simulate(
             chest = chest_of(row)
             if chest is None:
                 continue
-            present = names[row]
             normal = table["findings"][int(row)] == "No Finding"
             donor = images[rng.choice(rows)].astype(np.float32) / 255
+            view, present = table["view"][int(row)], names[row]
             for _ in range(per_normal if normal else per_abnormal):
-                _add_pair(
-                    chest,
-                    int(row),
-                    table["view"][int(row)],
-                    present,
-                    normal,
-                    donor,
-                    findings,
-                    rng,
-                    painted,
-                    pairs,
-                )
+                _add_pair(chest, int(row), view, present, normal, donor, findings, rng, painted, pairs)
         _write_chunk(_chunk(out, start), painted, pairs)
+
+    with progress("simulating lesions", len(starts)) as advance:
+        for _ in done_apart(paint, starts, usable_processors()):
+            advance()
 
 
 def _chunk(out: Path, start: int) -> Path:
