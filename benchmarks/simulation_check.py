@@ -27,7 +27,7 @@ from markdown_tables import markdown, share
 from instructx2x.errors import InputError, InstructX2XError
 from instructx2x.evaluation.judges import Judge, load_judge
 from instructx2x.evaluation.reporting.strips import strip, write_sheet
-from instructx2x.evaluation.scored import log_odds
+from instructx2x.evaluation.scored import GOOD_AUC, log_odds
 from instructx2x.imaging.geometry import Frame
 from instructx2x.imaging.reading import read
 from instructx2x.progress import progress
@@ -89,20 +89,66 @@ class Panel:
                 break
         return found
 
-    def rows(self, finding: str, painted: Sequence[Scores], real: Sequence[Scores]) -> tuple[list[list[str]], list]:
-        """The table's rows of a finding; and painting by painting, whether both judges see it rise, and rise most."""
-        rows, hits = [], []
-        for name, judge in self.judges.items():
+    def seen(self, finding: str, painted: Sequence[Scores], real: Sequence[Scores]) -> Seen:
+        """What the judges see of a finding, painting by painting and real patient by real patient."""
+
+        def of(changes: Sequence[Scores], name: str, judge: Judge) -> list[tuple[bool, bool]]:
             place = judge.findings.index(finding)
-            seen = [(moves(change[name], place), moves_most(change[name], place)) for change in painted]
-            others = [judge.findings[int(np.argmax(change[name]))] for change in painted]
-            instead = Counter(other for other in others if other != finding).most_common(2)
-            row = [finding, name, f"{judge.auc.get(finding, float('nan')):.2f}", *shares(seen)]
-            row.append(share(moves_most(change[name], place) for change in real))
-            rows.append([*row, ", ".join(f"{other} {count}" for other, count in instead) or "-"])
-            hits.append(seen)
-        both = [(all(rises for rises, _ in pair), all(most for _, most in pair)) for pair in zip(*hits, strict=True)]
-        return [*rows, [finding, "both", "", *shares(both), "", ""]], both
+            return [(moves(change[name], place), moves_most(change[name], place)) for change in changes]
+
+        instead = {}
+        for name, judge in self.judges.items():
+            others = (judge.findings[int(np.argmax(change[name]))] for change in painted)
+            instead[name] = Counter(other for other in others if other != finding).most_common(2)
+        return Seen(
+            finding,
+            {name: of(painted, name, judge) for name, judge in self.judges.items()},
+            {name: [most for _, most in of(real, name, judge)] for name, judge in self.judges.items()},
+            instead,
+        )
+
+    def rows(self, found: Sequence[Seen]) -> list[list[str]]:
+        """The table: each finding by each judge and by both, then all together, then those that a judge tells well."""
+        rows = []
+        for seen in found:
+            for name, judge in self.judges.items():
+                instead = ", ".join(f"{other} {count}" for other, count in seen.instead[name]) or "-"
+                auc = f"{judge.auc.get(seen.finding, float('nan')):.2f}"
+                rows.append([seen.finding, name, auc, *shares(seen.painted[name]), share(seen.real[name]), instead])
+            rows.append([seen.finding, "both", "", *shares(seen.both), "", ""])
+        for name, judge in self.judges.items():
+            rows.append(together("**together**", name, found))
+            well = [seen for seen in found if judge.auc.get(seen.finding, 0) >= GOOD_AUC]
+            rows.append(together(f"**those with an AUC of {GOOD_AUC}**", name, well))
+        return [*rows, ["**together**", "both", "", *shares([pair for seen in found for pair in seen.both]), "", ""]]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the judges see of one finding.
+
+    Attributes:
+        painted: by judge, for each painting whether the finding's score rises, and whether it rises most.
+        real: by judge, for each real patient whether it is higher most.
+        instead: by judge, what rises most in its place, and how often.
+    """
+
+    finding: str
+    painted: dict[str, list[tuple[bool, bool]]]
+    real: dict[str, list[bool]]
+    instead: dict[str, list[tuple[str, int]]]
+
+    @property
+    def both(self) -> list[tuple[bool, bool]]:
+        """Whether all judges see it rise, and rise most."""
+        by_painting = zip(*self.painted.values(), strict=True)
+        return [(all(rises for rises, _ in judges), all(most for _, most in judges)) for judges in by_painting]
+
+
+def together(title: str, judge: str, found: Sequence[Seen]) -> list[str]:
+    """The table's row of several findings by one judge."""
+    painted = [pair for seen in found for pair in seen.painted[judge]]
+    return [title, judge, "", *shares(painted), share(most for seen in found for most in seen.real[judge]), ""]
 
 
 def moves(change: np.ndarray, index: int) -> bool:
@@ -141,7 +187,7 @@ def run(data: Path, out: Path, count: int) -> None:
     findings = [name for name in known if all(name in load_judge(judge).findings for judge in JUDGES.values())]
     panel = Panel(data, held_out(table, "nih"))
     patients = panel.patients(held_out(table, "nih", exactly="No Finding"), views, count)
-    rows, all_both = [], []
+    found = []
     with progress("painting", len(findings) * len(patients)) as advance:
         for finding in findings:
             painted, real, strips = [], [], []
@@ -158,13 +204,10 @@ def run(data: Path, out: Path, count: int) -> None:
                 if len(strips) < SHOWN:
                     moved = [f"{n} {painted[-1][n][j.findings.index(finding)]:+.1f}" for n, j in panel.judges.items()]
                     strips.append(strip(f"{made[0]}, {', '.join(moved)}", (patient.chest.image, made[1])))
-            found, both = panel.rows(finding, painted, real)
-            rows += found
-            all_both += both
+            found.append(panel.seen(finding, painted, real))
             write_sheet((strips[::2], strips[1::2]), out / f"{finding.replace(' ', '-')}.png")
-    rows.append(["**together**", "both", "", *shares(all_both), "", ""])
     header = ["painted", "judge", "its AUC", "rises", "rises most", "real: rises most", "most instead"]
-    print("\n" + markdown(header, rows))
+    print("\n" + markdown(header, panel.rows(found)))
 
 
 def main() -> None:
