@@ -122,10 +122,21 @@ def test_painted_findings_are_counted_judge_by_judge(data, monkeypatch):
     one[FINDINGS.index("edema")] = 1
     other[FINDINGS.index("mass")] = 1
     painted = [{"A": one, "B": one}, {"A": one, "B": other}, {"A": other + one / 2, "B": other}]
-    rows, both = panel.rows("edema", painted, [{"A": one, "B": other}])
-    assert both == [(True, True), (False, False), (False, False)]
-    assert [row[:2] for row in rows] == [["edema", "A"], ["edema", "B"], ["edema", "both"]]
-    assert [row[3].split(" (")[0] for row in rows] == ["3 of 3", "1 of 3", "1 of 3"]
-    assert [row[4].split(" (")[0] for row in rows] == ["2 of 3", "1 of 3", "1 of 3"]
-    assert [row[5].split(" (")[0] for row in rows[:2]] == ["1 of 1", "0 of 1"]
+    seen = panel.seen("edema", painted, [{"A": one, "B": other}])
+    assert seen.both == [(True, True), (False, False), (False, False)]
+    for judge, auc in (("A", {"edema": 0.7}), ("B", {"edema": 0.8})):
+        monkeypatch.setattr(panel.judges[judge], "auc", auc)
+    rows = panel.rows([seen, panel.seen("mass", painted[:1], [])])
+    well = "**those with an AUC of 0.75**"
+    assert [row[:2] for row in rows] == [
+        *(["edema", judge] for judge in ("A", "B", "both")),
+        *(["mass", judge] for judge in ("A", "B", "both")),
+        *([title, judge] for judge in ("A", "B") for title in ("**together**", well)),
+        ["**together**", "both"],
+    ]
+    counts = [[cell.split(" (")[0] for cell in row[3:6]] for row in rows]
+    assert counts[:3] == [["3 of 3", "2 of 3", "1 of 1"], ["1 of 3", "1 of 3", "0 of 1"], ["1 of 3", "1 of 3", ""]]
     assert [row[6] for row in rows[:2]] == ["mass 1", "mass 2"]
+    assert counts[6] == ["3 of 4", "2 of 4", "1 of 1"] and counts[8] == ["1 of 4", "1 of 4", "0 of 1"]
+    assert counts[7] == ["-", "-", "-"] and counts[9] == ["1 of 3", "1 of 3", "0 of 1"]
+    assert counts[10][:2] == ["1 of 4", "1 of 4"]
