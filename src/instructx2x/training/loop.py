@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -56,10 +57,10 @@ def done_apart(
 ) -> Iterator[Any]:
     """The results of call(number), in order, from other processes, each with one thread; 0: from this one.
 
-    Where processes cannot be forked all is done in this one: what is called is a closure over the images, which only a
-    fork hands on.
+    What is called is a closure over the images, which only a fork hands on. Forking is safe on Linux; elsewhere all is
+    done in this process.
     """
-    processes = min(processes, len(numbers)) if hasattr(os, "fork") else 0
+    processes = min(processes, len(numbers)) if sys.platform == "linux" else 0
     return iter(
         DataLoader(
             Calls(call),
