@@ -56,6 +56,13 @@ def test_a_folder_and_one_bad_file(run, images, tmp_path, tiny_model):
     assert np.asarray(Image.open(tmp_path / "out/sheet.png")).any()
 
 
+def test_images_in_folders_within_a_folder_are_told_of(run, images, tmp_path, tiny_model):
+    (images / "more").mkdir()
+    (images / "a.png").rename(images / "more/a.png")
+    code, said, err = run("batch", images, "-i", ADD, "-o", tmp_path / "out", "--model", tiny_model, *QUICK)
+    assert code == 0 and "2 of 2 rows done" in said and err.startswith("warning: images in the folders within")
+
+
 def test_every_flag_reaches_the_edits(run, images, tmp_path, tiny_model):
     flags = ["--profile", "fast", "--anatomy", "prior", "--steps", 4, "--text-guidance", 3, "--image-guidance", 2]
     flags += ["--threshold", 0.2, "--scheduler", "ddim", "--dtype", "bfloat16", "--device", "cpu", "--samples", 2]

@@ -32,8 +32,26 @@ def test_an_overlap_of_half_is_where_half_of_the_images_have_a_mark(tmp_path):
     mask = load_official_masks(out)["Pneumonia"]
     assert mask[:256, :256].all() and mask.sum() == 256 * 256
     # The same image's second box counts once; every box is in the union.
-    assert cli.main(["masks", "build", str(tmp_path / "boxes.csv"), "-o", str(out)]) == 0
-    assert load_official_masks(out)["Pneumonia"].sum() == 3 * 256 * 256
+    assert cli.main(["masks", "build", str(tmp_path / "boxes.csv"), "-o", str(tmp_path / "union")]) == 0
+    assert load_official_masks(tmp_path / "union")["Pneumonia"].sum() == 3 * 256 * 256
+
+
+def test_a_folder_says_what_it_does_not_hold(tmp_path, capsys):
+    """The official code has eight masks, and two sets in one folder would be none."""
+    (tmp_path / "mass.csv").write_text("image_id,finding,x,y,w,h\na,Mass,0,0,1,0.5\n")
+    (tmp_path / "two.csv").write_text("image_id,finding,x,y,w,h\na,Mass,0,0,1,0.5\na,Pneumonia,0,0,1,0.5\n")
+    build = ["masks", "build", str(tmp_path / "mass.csv"), "-o"]
+    assert cli.main([*build, str(tmp_path / "masks")]) == 2 and not (tmp_path / "masks").exists()
+    assert "name a .npz file" in capsys.readouterr().err
+    assert cli.main([*build, str(tmp_path / "mass.npz"), "--overlap", "0.5"]) == 2
+    assert "--overlap" in capsys.readouterr().err
+    build[2] = str(tmp_path / "two.csv")
+    assert cli.main([*build, str(tmp_path / "masks")]) == 0
+    said = capsys.readouterr().out
+    assert "masks: Edema, Lung Opacity, Pneumonia" in said and "Edema has no marks" in said and "not written" in said
+    held = set((tmp_path / "masks").iterdir())
+    assert cli.main([*build, str(tmp_path / "masks")]) == 2 and set((tmp_path / "masks").iterdir()) == held
+    assert "holds masks already" in capsys.readouterr().err
 
 
 def test_marks_on_listed_images_are_left_out(tmp_path, capsys):

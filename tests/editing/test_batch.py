@@ -150,6 +150,18 @@ def test_what_is_done_is_not_done_again(editor, table, tmp_path, monkeypatch):
     assert bytes_in(tmp_path / "out") == before
 
 
+@pytest.mark.parametrize("name", ["edited.png", "comparison.png", "guidance_map.png", "maps.npz"])
+def test_a_result_without_one_of_its_files_is_not_done(editor, table, tmp_path, name):
+    batch.run_batch(editor, table(), tmp_path / "out", **QUICK)
+    before = bytes_in(tmp_path / "out")
+    (tmp_path / "out/a" / name).unlink()
+    entries = batch.run_batch(editor, table(), tmp_path / "out", **QUICK)
+    assert [entry["status"] for entry in entries] == ["failed", "done", "done", "done"]
+    assert "without some of its files" in entries[0]["reason"]
+    batch.run_batch(editor, table(), tmp_path / "out", overwrite=True, **QUICK)
+    assert bytes_in(tmp_path / "out") == before
+
+
 @pytest.mark.parametrize("change", ["image", "instruction", "seed", "settings"])
 def test_another_result_is_only_replaced_when_asked(editor, table, tmp_path, make_chest, change):
     batch.run_batch(editor, table(), tmp_path / "out", **QUICK)

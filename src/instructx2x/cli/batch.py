@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,7 @@ def batch(
         typer.Argument(
             metavar="MANIFEST.csv|FOLDER",
             help="A CSV file with columns image, instruction and, if wanted, seed; image paths are relative to it. "
-            "Or a folder of images.",
+            "Or a folder of images; those in folders within it are left out.",
             show_default=False,
         ),
     ],
@@ -124,4 +125,8 @@ def _rows(images: Path, out: Path, instruction: str | None, seed: int, profile: 
         raise InputError("a folder of images needs an instruction for them: give --instruction")
     if os.path.realpath(images) == os.path.realpath(out):
         raise InputError(f"results cannot go among the images in {images}: choose another folder")
-    return folder_rows(images, instruction, seed)
+    rows = folder_rows(images, instruction, seed)
+    if any(entry.is_dir() and not entry.name.startswith(".") for entry in os.scandir(images)):
+        told = f"warning: images in the folders within {images} are left out: a CSV file can list them"
+        print(one_line(told), file=sys.stderr)
+    return rows

@@ -172,7 +172,8 @@ def _check_output(out: Path, name: str, overwrite: bool) -> None:
     """Refuse before the work what saving would refuse after it. Nothing is left behind."""
     folder = out / name
     if os.path.lexists(folder) and not overwrite:
-        raise OutputError(f"{folder} is there already: choose another folder, or give --overwrite")
+        replaceable = ", or give --overwrite" if folder.is_dir() else ""
+        raise OutputError(f"{folder} is there already: choose another folder{replaceable}")
     place = next(path for path in folder.parents if os.path.exists(path))
     if not place.is_dir():
         raise OutputError(f"{place} is a file: name a folder for the results")

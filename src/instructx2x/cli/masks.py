@@ -95,8 +95,13 @@ def build(
 
     if bool(marks) == bool(open_data):
         raise InputError("name the marks: one or more files, or --open with the folder of open X-rays")
-    if out.suffix != ".npz" and out.exists() and not out.is_dir():
+    to_folder = out.suffix != ".npz"
+    if to_folder and out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file: name a .npz file, or a folder for the official kind of masks")
+    if to_folder and any(out.glob("pseudo_mask_*.npy")):
+        raise OutputError(f"{out} holds masks already, which would be mixed with these: choose another folder")
+    if overlap and not to_folder:
+        raise InputError("--overlap is for a folder of official masks: a .npz keeps the counts themselves")
     with stderr().status("Counting marks"):
         if open_data:
             priors = building.build_from_data(open_data)
@@ -107,8 +112,13 @@ def build(
             packaged = packaged_priors()
             priors = building.build(found, packaged.lungs, packaged.lung_masks)
         masks = overlap_masks(priors, overlap) if overlap else union_masks(priors)
-        if out.suffix == ".npz":
+        if not to_folder:
             write_priors(priors, out)
+        elif not set(priors.images) & set(MASK_NAMES):
+            raise InputError(
+                f"no mark is of a finding that the official code has a mask for ({', '.join(MASK_NAMES)}): "
+                "name a .npz file, which takes any"
+            )
         else:
             out.mkdir(parents=True, exist_ok=True)
             write_official_masks(masks, out)
@@ -117,7 +127,11 @@ def build(
         mask = masks.get(MASK_NAMES.get(name, ""))
         table.add_row(name, f"{images:,}", "" if mask is None else f"{mask.mean():.0%}")
     Console().print(table)
-    print(one_line(f"{out}: {'priors for --anatomy' if out.suffix == '.npz' else ', '.join(sorted(masks))}"))
+    print(one_line(f"{out}: {', '.join(sorted(masks)) if to_folder else 'priors for --anatomy'}"))
+    if to_folder and "edema" not in priors.images:
+        print("Edema has no marks: its mask is that of the packaged lungs")
+    if to_folder and (left := sorted(set(priors.images) - set(MASK_NAMES))):
+        print(one_line(f"warning: not written, for the official code has no mask of it: {', '.join(left)}"))
 
 
 @app.command()

@@ -58,7 +58,7 @@ Threshold = Annotated[
         metavar="T",
         min=0,
         max=1,
-        help="tau: the guidance that a pixel needs to be edited, up to 1.  [default: the model's]",
+        help="tau: the guidance that a pixel needs to be edited, above 0.  [default: the model's]",
         show_default=False,
     ),
 ]
@@ -111,7 +111,12 @@ Samples = Annotated[
 ]
 Steps = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="Sampling steps.  [default: the profile's]", show_default=False),
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Sampling steps, fewer than the model's 1,000.  [default: the profile's]",
+        show_default=False,
+    ),
 ]
 TextGuidance = Annotated[
     float | None,

@@ -22,7 +22,7 @@ from typing import Any
 
 from instructx2x.editing.editor import Editor
 from instructx2x.editing.report import model, software
-from instructx2x.editing.result import Result
+from instructx2x.editing.result import FILES, Result
 from instructx2x.editing.rows import RESERVED, Row
 from instructx2x.editing.sheets import write_sheets
 from instructx2x.editing.study import Study
@@ -105,11 +105,12 @@ class _Run:
         self.last: tuple[Path, Study, str] | None = None
 
     def done(self, row: Row) -> Entry | None:
-        """The entry of a row whose result is there: of this image, instruction, seed, model and settings."""
+        """The entry of a row whose whole result is there: of this image, instruction, seed, model and settings."""
         try:
             report = json.loads((self.out / row.folder / "report.json").read_text(encoding="utf-8"))
             asked = (report["instruction"]["text"], report["seed"], report["batch"])
-            if asked == (row.instruction, row.seed, self._identity(row, digest(row.path))):
+            whole = all((self.out / row.folder / name).is_file() for name in (report["written_as"], *FILES))
+            if whole and asked == (row.instruction, row.seed, self._identity(row, digest(row.path))):
                 return _done(row, report)
         except (OSError, InputError, ValueError, KeyError, TypeError):
             pass
@@ -150,8 +151,8 @@ class _Run:
                 raise InputError("seed must be a whole number of 0 or more")
             if (self.out / row.folder).exists() and not self.overwrite:
                 raise OutputError(
-                    f"{row.folder} is there already, with another image, instruction, seed, model or setting: "
-                    "choose another folder, or ask to overwrite it"
+                    f"{row.folder} is there already, with another image, instruction, seed, model or setting, or "
+                    "without some of its files: choose another folder, or ask to overwrite it (--overwrite)"
                 )
             began = time.perf_counter()
             study, content = opened.result()

@@ -91,7 +91,7 @@ def check_request(
     settings = profiles.resolve(profile, backbone.calibration, backbone.scheduler.config.num_train_timesteps, **choices)
     number = _whole(seed)
     if number is None or not 0 <= number < 2**63 - MAX_SAMPLES:
-        raise InputError(f"seed must be a whole number of 0 or more, not {seed}")
+        raise InputError(f"seed must be a whole number from 0 to {2**63 - MAX_SAMPLES - 1}, not {seed}")
     if not isinstance(instruction, str) or len(instruction) > MAX_CHARACTERS:
         raise InstructionError(f"the instruction must be text of at most {MAX_CHARACTERS:,} characters")
     # Half a surrogate pair, as from a broken terminal, is no text that a tokenizer or a file can take.

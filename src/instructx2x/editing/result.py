@@ -18,6 +18,9 @@ from instructx2x.errors import OutputError
 from instructx2x.imaging.radiograph import Radiograph
 from instructx2x.imaging.writing import edited_suffix, replace_folder, write, write_png
 
+# Beside report.json and the edited image every result of an edit has these.
+FILES = ("comparison.png", "guidance_map.png", "maps.npz")
+
 
 @dataclass(frozen=True, eq=False)
 class Guidance:
@@ -178,4 +181,11 @@ def _check_free(folder: Path, overwrite: bool) -> None:
 
 
 def _is_result(folder: Path) -> bool:
-    return (folder / "report.json").is_file() and (folder / "maps.npz").is_file()
+    """By its maps, or, where some of its files have been taken away, by what its report says."""
+    if (folder / "report.json").is_file() and (folder / "maps.npz").is_file():
+        return True
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(report, dict) and {"software", "model", "instruction", "mask"} <= set(report)
