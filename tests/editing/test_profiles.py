@@ -4,6 +4,7 @@ import pytest
 
 from instructx2x.editing.profiles import PROFILES, resolve
 from instructx2x.errors import InputError
+from instructx2x.instructions import parse
 
 CALIBRATION = {"tau": 0.3, "text_guidance": 4.0, "image_guidance": 1.2}
 
@@ -14,6 +15,29 @@ def test_the_users_choice_then_the_models_then_the_papers():
     assert resolve("default", CALIBRATION, 1000, text_guidance=2).text_guidance == 2.0
     assert resolve("default", CALIBRATION, 1000).threshold == 0.3
     assert resolve("default", {}, 1000).image_guidance == 1.5
+
+
+@pytest.mark.parametrize(
+    ("instruction", "expected"),
+    [
+        ("Add the finding of edema.", 1.5),
+        ("Add the finding of severe left pleural effusion.", 5.0),
+        ("Remove the finding of edema.", 4.0),
+        ("Change the level of edema to severe.", 4.0),
+        ("Add the finding of nodule.", 4.0),
+        ("Add the finding of edema and pleural effusion.", 5.0),
+        ("Add the finding of edema. Remove the finding of nodule.", 4.0),
+    ],
+)
+def test_the_model_may_recommend_a_guidance_for_a_finding(instruction, expected):
+    """Of several edits the one that needs most decides: none comes out too weak."""
+    calibration = CALIBRATION | {"text_guidance_of": {"add": {"edema": 1.5, "pleural effusion": 5.0}}}
+    edits = parse(instruction)
+    assert resolve("default", calibration, 1000, edits).text_guidance == expected
+    assert resolve("default", calibration, 1000, edits, text_guidance=2).text_guidance == 2.0
+    assert resolve("official", calibration, 1000, edits).text_guidance == 7.5
+    assert resolve("default", CALIBRATION, 1000, edits).text_guidance == 4.0
+    assert resolve("default", None, 1000, edits).text_guidance == 7.5
 
 
 def test_official_is_the_paper_whatever_the_model_recommends():

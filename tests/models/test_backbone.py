@@ -88,6 +88,15 @@ def test_digest_follows_the_weights_and_not_the_place(copy, tiny_model):
     assert load(copy).digest != load(tiny_model).digest
 
 
+def test_digest_follows_the_calibration(copy, tiny_model):
+    """It decides edits as the weights do: a batch must not take those made before for its own."""
+    calibration = json.loads((copy / "calibration.json").read_text())
+    (copy / "calibration.json").write_text(json.dumps(calibration | {"text_guidance": 2.0}))
+    other = load(copy).digest
+    (copy / "calibration.json").unlink()
+    assert len({other, load(copy).digest, load(tiny_model).digest}) == 3
+
+
 def test_plain_diffusers_runs_the_same_folder_and_agrees_with_our_sampler(tiny_model):
     """The whole mask open, our sampler is diffusers' own pipeline started from the same latents."""
     from diffusers import StableDiffusionInstructPix2PixPipeline
@@ -250,6 +259,10 @@ def test_unknown_device_and_dtype(tiny_model):
         '{"version": 1, "timesteps": {"1000": {"null_p99": 0.1, "inside_median": 1.0}}}',
         '{"version": 1, "timesteps": {"800": {"null_p99": 0.1, "inside_median": 1.0}}, "tau": 0}',
         '{"version": 1, "timesteps": {"800": {"null_p99": 0.1, "inside_median": 1}}, "text_guidance": "x"}',
+        '{"version": 1, "timesteps": {}, "text_guidance_of": 1.5}',
+        '{"version": 1, "timesteps": {}, "text_guidance_of": {"add": 1.5}}',
+        '{"version": 1, "timesteps": {}, "text_guidance_of": {"add": {"edema": "x"}}}',
+        '{"version": 1, "timesteps": {}, "text_guidance_of": {"add": {"edema": NaN}}}',
         '{"version": 1, "timesteps": {}, "least_balance": 0.4}',
         '{"version": 1, "timesteps": {}, "least_balance": {"add": 0}}',
         '{"version": 1, "timesteps": {}, "least_balance": {"add": 0.4, "remove": "x"}}',

@@ -3,25 +3,39 @@
 from types import SimpleNamespace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from instructx2x.instructions import Edit, Operation
+from instructx2x.training import calibration
 from instructx2x.training.calibration import (
+    ADDED,
+    REMOVED,
+    STRENGTH_SAMPLES,
+    TEXT_GUIDANCE,
     VALID_LOST,
     best_threshold,
     labelled,
     least_balance,
     least_balances,
     scale_of,
+    strength,
+    text_guidances,
 )
-from instructx2x.training.pairs import Bank
-from instructx2x.training.samples import Sample
+from instructx2x.training.pairs import Bank, Pair
+from instructx2x.training.samples import Sample, Sampler
+from instructx2x.training.simulation.lesions import Lesion
 
 
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def table():
+    return pl.DataFrame({"adult": [True], "split": ["train"], "findings": ["No Finding"]})
 
 
 def test_the_scale_is_a_percentile_and_a_median_of_each_timestep(rng):
@@ -96,3 +110,61 @@ def test_labels_tell_what_can_be_asked_of_real_disease(rng):
         (2, "Remove the finding of edema."),
     }
     assert None in drawn[:30] and None not in drawn[30:], "there is nothing to add where all is"
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5, 1.0, 1.7])
+def test_strength_is_the_part_of_the_wanted_change_that_is_made(monkeypatch, part):
+    """What happens beside it counts for nothing."""
+    source, target = torch.zeros(2, 4, 2, 2)
+    target[:, 0, 0] = 0.3
+    sample = Sample("add", source, target, (Edit(Operation.ADD, "edema"),))
+
+    def edited(backbone, z0, image_latents, text, noise, *, steps, text_guidance):
+        assert (text, text_guidance, steps) == ("Add the finding of edema.", 1.5, 12)
+        out = z0 + part * (target - source)
+        out[..., 1, 1] += 0.2
+        return out
+
+    monkeypatch.setattr(calibration, "edit_everywhere", edited)
+    monkeypatch.setattr(calibration, "decode", lambda vae, latents: latents.mean(1).numpy())
+    vae = SimpleNamespace(config=SimpleNamespace(scaling_factor=0.5))
+    backbone = SimpleNamespace(vae=vae, latent_shape=(1, 4, 2, 2))
+    assert strength(backbone, sample, 1.5, 0) == pytest.approx(part, abs=1e-6)
+
+
+def test_each_added_finding_has_the_least_guidance_that_is_enough(monkeypatch, rng, table):
+    """A nodule never reaches it, for chance puts it elsewhere: it has the guidance of all that is not named."""
+    findings = ["edema"] * 60 + ["nodule"] * 5 + ["pleural effusion"] * 5
+    pairs = [Pair(0, "lesion", [Lesion(f, "", "", "", 3.0, n)], [], n, -1) for n, f in enumerate(findings)]
+    # Two lesions at once say nothing about either.
+    pairs.append(
+        Pair(0, "lesion", [Lesion("mass", "", "", "", 3.0, 1), Lesion("edema", "", "", "", 3.0, 1)], [], 0, -1)
+    )
+    bank = Bank(torch.zeros(1, 4, 2, 2).half(), torch.ones(len(findings), 4, 2, 2).half(), pairs)
+    # By operation and finding, at a guidance of 1.
+    slope = {("add", "edema"): 0.95, ("add", "pleural effusion"): 0.7, ("add", "nodule"): 0.01}
+    asked = []
+
+    def made(backbone, sample, text_guidance, seed):
+        (edit,) = sample.edits
+        asked.append((edit.operation.value, edit.finding, text_guidance))
+        return slope.get((edit.operation.value, edit.finding), 0.9) * text_guidance
+
+    monkeypatch.setattr(calibration, "strength", made)
+    recommended, measured = text_guidances(None, Sampler(bank, table), rng)
+    assert recommended == {"text_guidance": 1.5, "text_guidance_of": {"add": {"edema": 1.0, "pleural effusion": 1.5}}}
+    assert measured["add"]["pleural effusion"] == {"1.0": 0.7, "1.25": 0.875, "1.5": 1.05}
+    assert [*measured["add"]["nodule"]] == [str(scale) for scale in TEXT_GUIDANCE]
+    assert measured["remove"] == {"1.0": 0.9, "1.25": 1.125, "1.5": 1.35}
+    assert asked.count(("add", "edema", 1.0)) == STRENGTH_SAMPLES
+    assert {finding for _, finding, _ in asked} == set(findings)
+    removed = [finding for operation, finding, scale in asked if (operation, scale) == ("remove", 1.0)]
+    assert {finding: removed.count(finding) for finding in set(findings)} == dict.fromkeys(set(findings), 5)
+    assert ADDED < REMOVED, "real disease comes off less than what is painted"
+
+
+def test_nothing_painted_recommends_the_strongest(rng, table):
+    empty = Bank(torch.zeros(1, 4, 2, 2).half(), torch.zeros(0, 4, 2, 2).half(), [])
+    recommended, measured = text_guidances(None, Sampler(empty, table), rng)
+    assert recommended == {"text_guidance": max(TEXT_GUIDANCE), "text_guidance_of": {"add": {}}}
+    assert measured == {"add": {}, "remove": {}}

@@ -140,6 +140,10 @@ def test_a_recipe_runs_to_a_model_that_edits(data, tmp_path, monkeypatch):
     for operation, held in calibration["measured"]["balance"].items():
         assert held["under_least_balance_when_valid"] <= 0.05 and 0 <= held["auc"] <= 1
         assert (operation in calibration["least_balance"]) == (held["under_least_balance_when_nothing"] > 0.15)
+    strengths = calibration["measured"]["strength"]
+    assert set(calibration["text_guidance_of"]["add"]) <= set(strengths["add"]) and strengths["remove"]
+    for finding, scale in calibration["text_guidance_of"]["add"].items():
+        assert [*strengths["add"][finding]][-1] == str(scale)
 
     result = Editor.from_pretrained(model).open(data / "images/nih_003.jpg").edit("Add the finding of edema.", steps=3)
     changed = result.image.pixels != result.source.pixels

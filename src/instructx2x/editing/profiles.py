@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from diffusers import SchedulerMixin
 
 from instructx2x.errors import InputError
+from instructx2x.instructions import Edit
 
 # The paper's settings (method section 2 and section 3, step 3), for models that recommend none of their own.
 TEXT_GUIDANCE, IMAGE_GUIDANCE, THRESHOLD = 7.5, 1.5, 0.1
@@ -65,6 +66,7 @@ def resolve(
     profile: str,
     calibration: Mapping[str, Any] | None,
     train_timesteps: int,
+    edits: Sequence[Edit] = (),
     *,
     anatomy: Any = "default",
     scheduler: str | SchedulerMixin | None = None,
@@ -76,7 +78,8 @@ def resolve(
 ) -> Settings:
     """Settle every setting: the user's choice, else the model's recommendation, else the profile's own.
 
-    The official profile asks no calibration.
+    The official profile asks no calibration. For several edits at once the strongest text guidance that the model
+    recommends for one of them is taken.
 
     Raises:
         InputError: a profile that is not known, or a value that cannot be used.
@@ -102,11 +105,17 @@ def resolve(
         anatomy=chosen.anatomy if anatomy == "default" else anatomy,
         scheduler=scheduler or chosen.scheduler,
         steps=steps,
-        text_guidance=_number("text_guidance", text_guidance, recommended.get("text_guidance", TEXT_GUIDANCE)),
+        text_guidance=_number("text_guidance", text_guidance, _text_guidance(recommended, edits)),
         image_guidance=_number("image_guidance", image_guidance, recommended.get("image_guidance", IMAGE_GUIDANCE)),
         threshold=threshold,
         relevance=bool(relevance),
     )
+
+
+def _text_guidance(recommended: Mapping[str, Any], edits: Sequence[Edit]) -> float:
+    otherwise = recommended.get("text_guidance", TEXT_GUIDANCE)
+    own = recommended.get("text_guidance_of", {})
+    return max((own.get(edit.operation.value, {}).get(edit.finding, otherwise) for edit in edits), default=otherwise)
 
 
 def _number(name: str, value: float | None, otherwise: float) -> float:

@@ -88,7 +88,6 @@ def check_request(
         InstructionError: the instruction is not understood, or is too long for the model.
         InputError: a value that cannot be used.
     """
-    settings = profiles.resolve(profile, backbone.calibration, backbone.scheduler.config.num_train_timesteps, **choices)
     number = _whole(seed)
     if number is None or not 0 <= number < 2**63 - MAX_SAMPLES:
         raise InputError(f"seed must be a whole number from 0 to {2**63 - MAX_SAMPLES - 1}, not {seed}")
@@ -96,6 +95,12 @@ def check_request(
         raise InstructionError(f"the instruction must be text of at most {MAX_CHARACTERS:,} characters")
     # Half a surrogate pair, as from a broken terminal, is no text that a tokenizer or a file can take.
     instruction = instruction.encode("utf-8", "replace").decode("utf-8")
+    try:
+        edits, not_understood = parse(instruction), None
+    except InstructionError as error:
+        edits, not_understood = (), error
+    steps = backbone.scheduler.config.num_train_timesteps
+    settings = profiles.resolve(profile, backbone.calibration, steps, edits, **choices)
     warnings = []
     if settings.profile.official:
         if region is not None or protect is not None:
@@ -104,13 +109,11 @@ def check_request(
             warnings.append(f"the official profile is float32, this model runs in {backbone.dtype}")
         # The official code takes any text; what our grammar makes of it is for the report alone.
         text = instruction
-        try:
-            edits = parse(instruction)
-        except InstructionError as error:
-            edits = ()
-            warnings.append(f"the instruction is outside the grammar: {error}")
+        if not_understood:
+            warnings.append(f"the instruction is outside the grammar: {not_understood}")
     else:
-        edits = parse(instruction)
+        if not_understood:
+            raise not_understood
         text = render(edits)
     tokens = backbone.count_tokens(text)
     if tokens > backbone.token_limit:

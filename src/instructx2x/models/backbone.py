@@ -111,14 +111,17 @@ class Backbone:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over the names and bytes of the weight files; the same weights have it anywhere."""
+        """sha256 over the names and bytes of the weight files and of calibration.json; the same model has it anywhere.
+
+        With the calibration, because what it recommends decides the edits as the weights do.
+        """
         digest = hashlib.sha256()
-        for part in sorted(_WEIGHTS):
-            for file in _weight_files(self.path, part):
-                digest.update(f"{part}/{file.name}\0".encode())
-                with file.open("rb") as stream:
-                    while block := stream.read(1 << 20):
-                        digest.update(block)
+        files = [file for part in sorted(_WEIGHTS) for file in _weight_files(self.path, part)]
+        for file in [*files, *self.path.glob("calibration.json")]:
+            digest.update(f"{file.relative_to(self.path).as_posix()}\0".encode())
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
         return digest.hexdigest()
 
     def count_tokens(self, text: str) -> int:
@@ -230,10 +233,11 @@ def read_calibration(file: Path, train_timesteps: int = 1000) -> dict[str, Any] 
     It holds, per timestep, what D = sum_channels |e(I,T) - e(I,0)| is where nothing is to be done
     (`null_p99`, its 99th percentile) and inside true regions (`inside_median`), and the recommended settings:
     `{"version": 1, "timesteps": {"800": {"null_p99": ..., "inside_median": ...}}, "tau": 0.1,
-    "text_guidance": ..., "image_guidance": ..., "least_balance": {"add": ..., "remove": ...}}`. The settings are
-    optional. `timesteps` may be empty: the two kinds overlap, so the model has no scale of its own but still
-    recommends settings. Where `relevance.balance` is under the operation's `least_balance` the instruction is taken to
-    hold already.
+    "text_guidance": ..., "text_guidance_of": {"add": {"edema": ...}}, "image_guidance": ...,
+    "least_balance": {"add": ..., "remove": ...}}`. The settings are optional. `timesteps` may be empty: the two kinds
+    overlap, so the model has no scale of its own but still recommends settings. `text_guidance_of` names what has
+    another guidance than `text_guidance`, by operation and finding. Where `relevance.balance` is under the operation's
+    `least_balance` the instruction is taken to hold already.
     """
     if not file.is_file():
         return None
@@ -250,8 +254,10 @@ def read_calibration(file: Path, train_timesteps: int = 1000) -> dict[str, Any] 
             raise ValueError("tau must be above 0 and at most 1")
         if not all(0 < least < math.inf for least in content.get("least_balance", {}).values()):
             raise ValueError("least_balance must be above 0 for each operation")
-        if not all(math.isfinite(content.get(name, 1.0)) for name in ("text_guidance", "image_guidance")):
-            raise ValueError("text_guidance and image_guidance must be finite numbers")
+        guidance = [content.get(name, 1.0) for name in ("text_guidance", "image_guidance")]
+        guidance += [scale for own in content.get("text_guidance_of", {}).values() for scale in own.values()]
+        if not all(math.isfinite(scale) for scale in guidance):
+            raise ValueError("text_guidance, text_guidance_of and image_guidance must be finite numbers")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{file} is not a calibration of this version: {str(error).splitlines()[0]}") from error
     return content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from instructx2x.imaging.geometry import Frame
 from instructx2x.instructions import Edit, Operation, opposite, render
 from instructx2x.models import Backbone
 from instructx2x.progress import track
+from instructx2x.training.pairs import Pair
 from instructx2x.training.plain import edit_everywhere
 from instructx2x.training.samples import Sample, Sampler
 from instructx2x.training.vae import decode
@@ -26,10 +28,12 @@ DRAWS = PROFILES["default"].draws
 # Share of valid instructions that may be taken for holding already.
 VALID_LOST = 0.05
 TEXT_GUIDANCE = (1.0, 1.25, 1.5, 2.0, 3.0)
-# Samples whose median is the strength of a guidance. Of 24 it is told to a fifth only, and the next guidance chosen.
-STRENGTH_SAMPLES = 60
-# Edits with this much of the painted strength are strong enough: more guidance costs the patient's likeness.
-ENOUGH = 0.8
+# Samples whose median is the strength of a guidance. Of 24 it is told to a fifth only.
+STRENGTH_SAMPLES = 40
+# Additions with this much of the painted strength are strong enough: more guidance costs the patient's likeness.
+ADDED = 0.9
+# Removals with this much are: real disease comes off less than what is painted, which therefore has to go and more.
+REMOVED = 1.2
 
 
 def differences(backbone: Backbone, sample: Sample, seed: int) -> np.ndarray:
@@ -81,22 +85,67 @@ def balances(samples: list[Sample], found: np.ndarray, backbone: Backbone) -> np
 
 
 @torch.no_grad()
-def strength(backbone: Backbone, samples: list[Sample], text_guidance: float, steps: int = 12) -> float:
-    """How strong edits are beside the pairs they were learned from: median of <out - src, tgt - src> / |tgt - src|^2.
+def strength(backbone: Backbone, sample: Sample, text_guidance: float, seed: int, steps: int = 12) -> float:
+    """How strong an edit is beside the pair that it was learned from: <out - src, tgt - src> / |tgt - src|^2.
 
-    1 is as strong as painted, 0 is no edit. Sampled everywhere, without a mask.
+    Of brightness, not of latents: those also hold texture that nobody could know, and edits that look a third too
+    strong seem too weak there. 1 is as strong as painted, 0 is no edit, or one in another place. Sampled everywhere,
+    without a mask.
     """
-    ratios = []
-    for number, sample in enumerate(samples):
-        noise = torch.randn(backbone.latent_shape, generator=torch.Generator().manual_seed(number))
-        z0 = sample.source[None]
-        image_latents = z0 / backbone.vae.config.scaling_factor
-        edited = edit_everywhere(
-            backbone, z0, image_latents, sample.text, noise, steps=steps, text_guidance=text_guidance
-        )[0].cpu()
-        wanted = sample.target - sample.source
-        ratios.append(float(((edited - sample.source) * wanted).sum() / (wanted**2).sum()))
-    return float(np.median(ratios))
+    noise = torch.randn(backbone.latent_shape, generator=torch.Generator().manual_seed(seed))
+    z0 = sample.source[None]
+    image_latents = z0 / backbone.vae.config.scaling_factor
+    out = edit_everywhere(backbone, z0, image_latents, sample.text, noise, steps=steps, text_guidance=text_guidance)
+    source, target, edited = decode(backbone.vae, torch.cat((z0, sample.target[None], out.cpu())))
+    wanted = target - source
+    return float(((edited - source) * wanted).sum() / (wanted**2).sum())
+
+
+def enough_guidance(backbone: Backbone, samples: list[Sample], enough: float) -> tuple[float | None, dict[str, float]]:
+    """The smallest of TEXT_GUIDANCE that edits strongly enough in the median, or None, and the strengths up to there.
+
+    None has what chance puts somewhere else than the painter did, such as a nodule that is added.
+    """
+    measured = {}
+    for text_guidance in TEXT_GUIDANCE if samples else ():
+        reached = float(np.median([strength(backbone, s, text_guidance, n) for n, s in enumerate(samples)]))
+        measured[str(text_guidance)] = round(reached, 3)
+        if reached >= enough:
+            return text_guidance, measured
+    return None, measured
+
+
+def text_guidances(backbone: Backbone, sampler: Sampler, rng: np.random.Generator) -> tuple[dict, dict]:
+    """What `calibrate` recommends as text guidance, and the strengths that it was told from.
+
+    Each finding is added with its own, because what is large and plain comes out strongly with little guidance and
+    hazy things do not. Findings are removed with one guidance, which is that of all other edits too.
+    """
+    alone = defaultdict(list)
+    for pair in sampler.of_kind["lesion"]:
+        if len(pair.lesions) == 1:
+            alone[pair.lesions[0].finding].append(pair)
+
+    def some(pairs: list[Pair], operation: Operation) -> list[Sample]:
+        chosen = rng.permutation(len(pairs))[:STRENGTH_SAMPLES]
+        return [sampler.painted(pairs[number], operation, rng) for number in chosen]
+
+    added = {finding: some(alone[finding], Operation.ADD) for finding in sorted(alone)}
+    # As many of each finding, for what is painted often would otherwise speak for all.
+    each = min(map(len, alone.values()), default=0)
+    removed = some([pair for finding in sorted(alone) for pair in alone[finding][:each]], Operation.REMOVE)
+    found = {
+        finding: enough_guidance(backbone, samples, ADDED)
+        for finding, samples in track([*added.items()], "strength of additions")
+    }
+    removal, of_removal = enough_guidance(backbone, removed, REMOVED)
+    return (
+        {
+            "text_guidance": removal or max(TEXT_GUIDANCE),
+            "text_guidance_of": {"add": {finding: scale for finding, (scale, _) in found.items() if scale is not None}},
+        },
+        {"add": {finding: measured for finding, (_, measured) in found.items()}, "remove": of_removal},
+    )
 
 
 def scale_of(null: np.ndarray, valid: np.ndarray, inside: np.ndarray) -> tuple[list[float], list[float]]:
@@ -178,7 +227,8 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     instruction truly changes, per timestep. Where the median is not above the percentile at every timestep the two
     kinds overlap: no scale is written, and the editor normalises inside the anatomy. `tau` is the best threshold of R
     on that scale. `least_balance` is what 19 of 20 valid instructions of an operation reach, those on labelled disease
-    among them. `text_guidance` is the smallest that edits with ENOUGH of the painted strength.
+    among them. `text_guidance_of` an added finding is the smallest that adds it with ADDED of the painted strength, and
+    `text_guidance`, for all else, the smallest that removes with REMOVED of it.
 
     Args:
         sampler: of held-out patients.
@@ -208,14 +258,12 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     least, held = least_balances(
         nothing, asked, balances(nothing, of_nothing, backbone), balances(asked, of_valid, backbone)
     )
-    some = edits[:: max(1, len(edits) // STRENGTH_SAMPLES)]
-    strengths = {g: strength(backbone, some, g) for g in track(TEXT_GUIDANCE, "strength of guidance")}
-    enough = [g for g, value in strengths.items() if value >= ENOUGH]
+    text_guidance, strengths = text_guidances(backbone, sampler, rng)
     result = {
         "version": 1,
         "timesteps": scale if separable else {},
         "tau": round(tau, 2),
-        "text_guidance": min(enough) if enough else max(TEXT_GUIDANCE),
+        **text_guidance,
         "image_guidance": 1.0,
         "least_balance": least,
         "measured": {
@@ -223,7 +271,7 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
             "scale": scale,
             **emptiness,
             "balance": held,
-            "strength": {str(g): round(value, 3) for g, value in strengths.items()},
+            "strength": strengths,
         },
     }
     out.write_text(json.dumps(result, indent=1) + "\n")

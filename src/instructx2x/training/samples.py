@@ -94,15 +94,17 @@ class Sampler:
     def _images(self, pair) -> tuple[torch.Tensor, torch.Tensor]:
         return self.bank.clean[pair.image].float(), self.bank.painted[pair.painted].float()
 
-    def _add(self, rng: np.random.Generator) -> Sample:
-        pair = self.pick("painted", rng)
+    def painted(self, pair: Pair, operation: Operation, rng: np.random.Generator) -> Sample:
+        """The adding or the removal of what is painted in a pair, in words that chance chooses."""
         clean, painted = self._images(pair)
-        return Sample("add", clean, painted, name(pair.lesions, Operation.ADD, rng), changed(clean, painted))
+        images = (clean, painted) if operation is Operation.ADD else (painted, clean)
+        return Sample(operation.value, *images, name(pair.lesions, operation, rng), changed(clean, painted))
+
+    def _add(self, rng: np.random.Generator) -> Sample:
+        return self.painted(self.pick("painted", rng), Operation.ADD, rng)
 
     def _remove(self, rng: np.random.Generator) -> Sample:
-        pair = self.pick("painted", rng)
-        clean, painted = self._images(pair)
-        return Sample("remove", painted, clean, name(pair.lesions, Operation.REMOVE, rng), changed(clean, painted))
+        return self.painted(self.pick("painted", rng), Operation.REMOVE, rng)
 
     def _level(self, rng: np.random.Generator) -> Sample:
         pair = self.pick("level", rng)
