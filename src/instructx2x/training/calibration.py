@@ -31,7 +31,7 @@ TEXT_GUIDANCE = (1.0, 1.25, 1.5, 2.0, 3.0)
 # Samples whose median is the strength of a guidance. Of 24 it is told to a fifth only.
 STRENGTH_SAMPLES = 40
 # Additions with this much of the painted strength are strong enough: more guidance costs the patient's likeness.
-ADDED = 0.9
+ADDED = 0.8
 # Removals with this much are: real disease comes off less than what is painted, which therefore has to go and more.
 REMOVED = 1.2
 
@@ -101,25 +101,25 @@ def strength(backbone: Backbone, sample: Sample, text_guidance: float, seed: int
     return float(((edited - source) * wanted).sum() / (wanted**2).sum())
 
 
-def enough_guidance(backbone: Backbone, samples: list[Sample], enough: float) -> tuple[float | None, dict[str, float]]:
-    """The smallest of TEXT_GUIDANCE that edits strongly enough in the median, or None, and the strengths up to there.
-
-    None has what chance puts somewhere else than the painter did, such as a nodule that is added.
-    """
+def enough_guidance(
+    backbone: Backbone, samples: list[Sample], enough: float, most: float = max(TEXT_GUIDANCE)
+) -> tuple[float, dict[str, float]]:
+    """The smallest of TEXT_GUIDANCE, at most `most`, whose median strength is enough; the strengths up to it."""
     measured = {}
     for text_guidance in TEXT_GUIDANCE if samples else ():
         reached = float(np.median([strength(backbone, s, text_guidance, n) for n, s in enumerate(samples)]))
         measured[str(text_guidance)] = round(reached, 3)
-        if reached >= enough:
+        if reached >= enough or text_guidance >= most:
             return text_guidance, measured
-    return None, measured
+    return most, measured
 
 
 def text_guidances(backbone: Backbone, sampler: Sampler, rng: np.random.Generator) -> tuple[dict, dict]:
     """What `calibrate` recommends as text guidance, and the strengths that it was told from.
 
-    Each finding is added with its own, because what is large and plain comes out strongly with little guidance and
-    hazy things do not. Findings are removed with one guidance, which is that of all other edits too.
+    Findings are removed with one guidance, which is that of all other edits too. What is large and plain is added as
+    strongly as painted with less, and has its own. No finding has more: what seems weak even then, such as a nodule,
+    has come out in another place than the painter's, and more of it there would be too much.
     """
     alone = defaultdict(list)
     for pair in sampler.of_kind["lesion"]:
@@ -134,18 +134,14 @@ def text_guidances(backbone: Backbone, sampler: Sampler, rng: np.random.Generato
     # As many of each finding, for what is painted often would otherwise speak for all.
     each = min(map(len, alone.values()), default=0)
     removed = some([pair for finding in sorted(alone) for pair in alone[finding][:each]], Operation.REMOVE)
+    general, of_removal = enough_guidance(backbone, removed, REMOVED)
     found = {
-        finding: enough_guidance(backbone, samples, ADDED)
+        finding: enough_guidance(backbone, samples, ADDED, general)
         for finding, samples in track([*added.items()], "strength of additions")
     }
-    removal, of_removal = enough_guidance(backbone, removed, REMOVED)
-    return (
-        {
-            "text_guidance": removal or max(TEXT_GUIDANCE),
-            "text_guidance_of": {"add": {finding: scale for finding, (scale, _) in found.items() if scale is not None}},
-        },
-        {"add": {finding: measured for finding, (_, measured) in found.items()}, "remove": of_removal},
-    )
+    own = {finding: text_guidance for finding, (text_guidance, _) in found.items() if text_guidance < general}
+    strengths = {"add": {finding: measured for finding, (_, measured) in found.items()}, "remove": of_removal}
+    return {"text_guidance": general, "text_guidance_of": {"add": own}}, strengths
 
 
 def scale_of(null: np.ndarray, valid: np.ndarray, inside: np.ndarray) -> tuple[list[float], list[float]]:
@@ -227,8 +223,8 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     instruction truly changes, per timestep. Where the median is not above the percentile at every timestep the two
     kinds overlap: no scale is written, and the editor normalises inside the anatomy. `tau` is the best threshold of R
     on that scale. `least_balance` is what 19 of 20 valid instructions of an operation reach, those on labelled disease
-    among them. `text_guidance_of` an added finding is the smallest that adds it with ADDED of the painted strength, and
-    `text_guidance`, for all else, the smallest that removes with REMOVED of it.
+    among them. `text_guidance` is the smallest that removes with REMOVED of the painted strength; `text_guidance_of`
+    an added finding, where less is enough, the smallest that adds it with ADDED of it.
 
     Args:
         sampler: of held-out patients.
