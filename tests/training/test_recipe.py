@@ -143,7 +143,7 @@ def test_a_recipe_runs_to_a_model_that_edits(data, tmp_path, monkeypatch):
     strengths = calibration["measured"]["strength"]
     assert set(calibration["text_guidance_of"]["add"]) <= set(strengths["add"]) and strengths["remove"]
     for finding, scale in calibration["text_guidance_of"]["add"].items():
-        assert [*strengths["add"][finding]][-1] == str(scale) and scale < calibration["text_guidance"]
+        assert str(scale) in strengths["add"][finding] and scale < calibration["text_guidance"]
 
     result = Editor.from_pretrained(model).open(data / "images/nih_003.jpg").edit("Add the finding of edema.", steps=3)
     changed = result.image.pixels != result.source.pixels

@@ -30,9 +30,9 @@ VALID_LOST = 0.05
 TEXT_GUIDANCE = (1.0, 1.25, 1.5, 2.0, 3.0)
 # Samples whose median is the strength of a guidance. Of 24 it is told to a fifth only.
 STRENGTH_SAMPLES = 40
-# Additions with this much of the painted strength are strong enough: more guidance costs the patient's likeness.
-ADDED = 0.8
-# Removals with this much are: real disease comes off less than what is painted, which therefore has to go and more.
+# As strong as painted: more guidance costs the patient's likeness.
+ADDED = 1.0
+# Real disease comes off less than what is painted, which therefore has to go and more.
 REMOVED = 1.2
 
 
@@ -101,23 +101,32 @@ def strength(backbone: Backbone, sample: Sample, text_guidance: float, seed: int
     return float(((edited - source) * wanted).sum() / (wanted**2).sum())
 
 
-def enough_guidance(
-    backbone: Backbone, samples: list[Sample], enough: float, most: float = max(TEXT_GUIDANCE)
+def nearest_guidance(
+    backbone: Backbone, samples: list[Sample], wanted: float, most: float = max(TEXT_GUIDANCE)
 ) -> tuple[float, dict[str, float]]:
-    """The smallest of TEXT_GUIDANCE, at most `most`, whose median strength is enough; the strengths up to it."""
+    """The one of TEXT_GUIDANCE whose median strength is nearest to `wanted` by ratio; `most` if none reaches it so far.
+
+    Returns:
+        it, and the strengths measured: up to the first that is strong enough.
+    """
     measured = {}
+    weaker = weaker_reached = 0.0
     for text_guidance in TEXT_GUIDANCE if samples else ():
+        if text_guidance > most:
+            break
         reached = float(np.median([strength(backbone, s, text_guidance, n) for n, s in enumerate(samples)]))
         measured[str(text_guidance)] = round(reached, 3)
-        if reached >= enough or text_guidance >= most:
-            return text_guidance, measured
+        if reached >= wanted:
+            # Above `wanted` by a larger ratio than the weaker one is below it.
+            return (weaker if weaker_reached * reached > wanted**2 else text_guidance), measured
+        weaker, weaker_reached = text_guidance, reached
     return most, measured
 
 
 def text_guidances(backbone: Backbone, sampler: Sampler, rng: np.random.Generator) -> tuple[dict, dict]:
     """What `calibrate` recommends as text guidance, and the strengths that it was told from.
 
-    Findings are removed with one guidance, which is that of all other edits too. What is large and plain is added as
+    Findings are removed with one guidance, which is that of all other edits too. What is large and diffuse is added as
     strongly as painted with less, and has its own. No finding has more: what seems weak even then, such as a nodule,
     has come out in another place than the painter's, and more of it there would be too much.
     """
@@ -134,9 +143,9 @@ def text_guidances(backbone: Backbone, sampler: Sampler, rng: np.random.Generato
     # As many of each finding, for what is painted often would otherwise speak for all.
     each = min(map(len, alone.values()), default=0)
     removed = some([pair for finding in sorted(alone) for pair in alone[finding][:each]], Operation.REMOVE)
-    general, of_removal = enough_guidance(backbone, removed, REMOVED)
+    general, of_removal = nearest_guidance(backbone, removed, REMOVED)
     found = {
-        finding: enough_guidance(backbone, samples, ADDED, general)
+        finding: nearest_guidance(backbone, samples, ADDED, general)
         for finding, samples in track([*added.items()], "strength of additions")
     }
     own = {finding: text_guidance for finding, (text_guidance, _) in found.items() if text_guidance < general}
@@ -223,8 +232,8 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     instruction truly changes, per timestep. Where the median is not above the percentile at every timestep the two
     kinds overlap: no scale is written, and the editor normalises inside the anatomy. `tau` is the best threshold of R
     on that scale. `least_balance` is what 19 of 20 valid instructions of an operation reach, those on labelled disease
-    among them. `text_guidance` is the smallest that removes with REMOVED of the painted strength; `text_guidance_of`
-    an added finding, where less is enough, the smallest that adds it with ADDED of it.
+    among them. `text_guidance` is what removes nearest to REMOVED of the painted strength; `text_guidance_of` an added
+    finding what adds it nearest to ADDED of it, where that is less.
 
     Args:
         sampler: of held-out patients.
