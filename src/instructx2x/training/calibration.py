@@ -114,7 +114,8 @@ def nearest_guidance(
     for text_guidance in TEXT_GUIDANCE if samples else ():
         if text_guidance > most:
             break
-        reached = float(np.median([strength(backbone, s, text_guidance, n) for n, s in enumerate(samples)]))
+        shown = track(samples, f"strength of guidance {text_guidance}")
+        reached = float(np.median([strength(backbone, s, text_guidance, n) for n, s in enumerate(shown)]))
         measured[str(text_guidance)] = round(reached, 3)
         if reached >= wanted:
             # Above `wanted` by a larger ratio than the weaker one is below it.
@@ -144,10 +145,7 @@ def text_guidances(backbone: Backbone, sampler: Sampler, rng: np.random.Generato
     each = min(map(len, alone.values()), default=0)
     removed = some([pair for finding in sorted(alone) for pair in alone[finding][:each]], Operation.REMOVE)
     general, of_removal = nearest_guidance(backbone, removed, REMOVED)
-    found = {
-        finding: nearest_guidance(backbone, samples, ADDED, general)
-        for finding, samples in track([*added.items()], "strength of additions")
-    }
+    found = {finding: nearest_guidance(backbone, samples, ADDED, general) for finding, samples in added.items()}
     own = {finding: text_guidance for finding, (text_guidance, _) in found.items() if text_guidance < general}
     strengths = {"add": {finding: measured for finding, (_, measured) in found.items()}, "remove": of_removal}
     return {"text_guidance": general, "text_guidance_of": {"add": own}}, strengths
