@@ -61,6 +61,7 @@ def test_a_batch_writes_what_single_edits_write(editor, table, tmp_path):
                 assert path.read_bytes() == (many / path.name).read_bytes(), path
         reports = [json.loads((folder / "report.json").read_text()) for folder in (one, many)]
         assert reports[0].pop("seconds") and reports[1].pop("batch")["image"] == entry["image"]
+        assert reports[0].pop("sha256") != reports[1].pop("sha256")
         assert reports[0] == reports[1]
 
 

@@ -68,6 +68,7 @@ class Maps:
         mask: (H, W) bool.
         cells: (h, w) bool, the latent cells that the sampler may change.
         square_mask: (n, n) bool on the official profile's square; None for others.
+        square: what the official profile decides from, see `result.Guidance`; empty for others.
         scale: how the relevance was normalised, from how many draws and which timesteps.
         warnings: for the report.
     """
@@ -79,6 +80,7 @@ class Maps:
     mask: np.ndarray
     cells: np.ndarray
     square_mask: np.ndarray | None
+    square: dict[str, np.ndarray]
     scale: dict[str, Any]
     warnings: list[str]
 
@@ -229,6 +231,7 @@ def _our_maps(study: Study, request: Request, view: View, allowed: np.ndarray, n
         mask=mask,
         cells=guidance.latent_mask(mask, frame, cells),
         square_mask=None,
+        square={},
         scale=scale,
         warnings=warnings,
     )
@@ -299,6 +302,7 @@ def _official_maps(study: Study, request: Request, view: View, allowed: np.ndarr
         mask=frame.to_source(square_mask, Image.Resampling.NEAREST) > 0.5,
         cells=guided_cells >= request.settings.threshold,
         square_mask=square_mask,
+        square={"relevance_cells": coarse, "pseudo_mask_square": allowed.astype(np.float32)},
         scale={"normalised": "official: relative to the whole image", "draws": 1, "timesteps": [timestep]},
         warnings=["the relevance is flat; the official code gives NaN here, this gives zeros"] if flat else [],
     )

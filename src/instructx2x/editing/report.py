@@ -11,9 +11,11 @@ import torch
 import instructx2x
 from instructx2x.editing.planning import Plan
 from instructx2x.editing.request import Request
+from instructx2x.files import digest
 from instructx2x.imaging.radiograph import Radiograph
 from instructx2x.imaging.writing import edited_suffix
 from instructx2x.models import Backbone
+from instructx2x.results.seal import pixels_digest
 
 if TYPE_CHECKING:
     from instructx2x.editing.study import Study
@@ -51,6 +53,7 @@ def make_report(study: Study, request: Request, plan: Plan, image: Radiograph | 
         "software": software(),
         "source": {
             "file": source.path.name if source.path else None,
+            "sha256": digest(source.path) if source.path else None,
             "height": source.pixels.shape[0],
             "width": source.pixels.shape[1],
             "bits": source.bits,
@@ -96,6 +99,7 @@ def make_report(study: Study, request: Request, plan: Plan, image: Radiograph | 
         changed = image.pixels != source.pixels
         report["pixels_changed"] = int(changed.sum())
         report["pixels_changed_outside_mask"] = int((changed & ~maps.mask).sum())
+        report["source"]["sha256_outside_mask"] = pixels_digest(source.pixels, ~maps.mask)
         report["written_as"] = f"edited{edited_suffix(image)}"
         if source.lossy:
             warnings.append("the source was compressed with loss; the edit is not")

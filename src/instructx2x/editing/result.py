@@ -17,6 +17,7 @@ from instructx2x.editing import pictures
 from instructx2x.errors import OutputError
 from instructx2x.imaging.radiograph import Radiograph
 from instructx2x.imaging.writing import edited_suffix, replace_folder, write, write_png
+from instructx2x.results.seal import seal
 
 # Beside report.json and the edited image every result of an edit has these.
 FILES = ("comparison.png", "guidance_map.png", "maps.npz")
@@ -36,6 +37,8 @@ class Guidance:
         guidance: G = M_pseudo * R, float32 in [0, 1]: the explanation.
         mask: M = G >= tau, bool: what may change.
         report: everything that was done, ready for JSON.
+        square: of the published algorithm, which decides on the model's square: its relevance on the latents' cells
+            and its pseudo mask on the square's pixels, by the names they have in maps.npz. Empty for our method.
     """
 
     source: Radiograph
@@ -45,6 +48,7 @@ class Guidance:
     guidance: np.ndarray
     mask: np.ndarray
     report: dict[str, Any]
+    square: dict[str, np.ndarray]
 
     def overlay(self) -> np.ndarray:
         """The guidance map in red on the input: (h, w, 3) uint8, see `pictures.overlay`."""
@@ -75,6 +79,7 @@ class Guidance:
             _check_free(folder, overwrite)
             partial.mkdir(parents=True)
             self._write(partial)
+            seal(partial, self.report)
             replace_folder(partial, folder, overwrite=overwrite)
         except OSError as error:
             raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
@@ -98,13 +103,12 @@ class Guidance:
             "pseudo_mask": self.pseudo_mask,
             "guidance": self.guidance,
             "mask": self.mask,
+            **self.square,
         }
 
     def _write(self, folder: Path) -> None:
         write_png(self.overlay(), folder / "guidance_map.png", text=self._text())
         _write_maps(self._maps(), folder / "maps.npz")
-        report = json.dumps(self.report, indent=2, allow_nan=False)
-        (folder / "report.json").write_text(report + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True, eq=False)

@@ -182,7 +182,7 @@ class Study:
         return check_request(self.editor.backbone, shape, instruction, seed, profile, *regions, **choices)
 
     def _maps(self, plan: Plan) -> dict[str, Any]:
-        names = ("relevance", "spread", "pseudo_mask", "guidance", "mask")
+        names = ("relevance", "spread", "pseudo_mask", "guidance", "mask", "square")
         return {"source": self.radiograph} | {name: getattr(plan.maps, name) for name in names}
 
     def _more(

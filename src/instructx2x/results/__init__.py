@@ -1,0 +1,1 @@
+"""Results on disk: how they are sealed, and how their claims are checked."""
