@@ -1,5 +1,6 @@
 """What is measured, on made-up answers whose truth is known, against calculations of its own."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from instructx2x.errors import InputError
 from instructx2x.evaluation import measures, summary
 from instructx2x.evaluation.cases import Case
 from instructx2x.evaluation.panel import Panel
-from instructx2x.evaluation.scored import COPY, TARGET, Scored, log_odds
+from instructx2x.evaluation.reporting.tables import Count
+from instructx2x.evaluation.scored import COPY, TARGET, Method, Scored, log_odds
 from instructx2x.instructions import parse, render
 
 FINDINGS = ("pleural effusion", "edema", "mass")
@@ -118,7 +120,7 @@ def test_cmig_s_and_its_parts_agree_with_a_calculation_of_its_own(many):
 def test_a_copy_keeps_the_person_and_goes_nowhere(many):
     found = dict(zip(measures.MEASURES, measures.measure(many, by_name(many, COPY), np.arange(60)), strict=True))
     assert found["sex"] == found["sex accuracy"] == 1 and found["age"] == pytest.approx(1)
-    assert found["direction"] == 0
+    assert found["moved"] == 0 and found["size"] == 0
 
 
 def test_race_makes_a_cmig():
@@ -140,72 +142,102 @@ def test_race_makes_a_cmig():
     assert found["CMIG"] == pytest.approx(np.sqrt(found["pathology"] * np.sqrt(race))) and np.isnan(found["CMIG-S"])
 
 
-def test_direction_is_counted_finding_by_finding():
-    cases = [
-        case(0, "Add effusion"),
-        case(1, "Remove edema", frozenset({"edema"})),
-        case(2, "Add effusion and remove edema", frozenset({"edema"})),
-        case(3, "Add mass"),  # not held: the judge hardly tells it
-        case(4, "Remove edema"),  # nothing to do
-        case(5, "Change edema from severe to mild", frozenset({"edema"})),
+def odds(*values):
+    return 1 / (1 + np.exp(-np.array(values, np.float64)))
+
+
+@pytest.fixture
+def judged():
+    """Twenty adds and twenty removals of a mass, under which the edema moves as well; and edits of edema."""
+    controls = [case(n, "Add mass") for n in range(20)]
+    controls += [case(n, "Remove mass", frozenset({"mass"})) for n in range(20, 40)]
+    steps = np.arange(1, 21) / 20
+    moves = [(0, step, 0) for step in steps] + [(0, -2 * step, 0) for step in steps]
+    asked = [
+        ("Add edema", (), 0.97),  # more than 95 % of the controls
+        ("Add edema", (), 0.94),  # less
+        ("Add edema", (), -3),  # the wrong way
+        ("Remove edema", ("edema",), -1.95),
+        ("Remove edema", ("edema",), -1.85),
+        ("Remove edema", (), -9),  # nothing to do
+        ("Change edema from severe to mild", ("edema",), -1.95),
+        ("Change edema to mild", ("edema",), -9),  # no direction is asked
     ]
-    before = np.array([0.5, 0.5, 0.5, 0.9, 50])
-    after = np.array(
-        [
-            [0.6, 0.5, 0.7, 0.9, 50],  # rises, the mass more
-            [0.5, 0.4, 0.5, 0.9, 50],  # falls, and most
-            [0.45, 0.4, 0.5, 0.9, 50],  # one wrong, one right
-            [0.5, 0.5, 0.9, 0.9, 50],
-            [0.5, 0.1, 0.5, 0.9, 50],
-            [0.5, 0.6, 0.5, 0.9, 50],  # wrong
-        ]
-    )
+    cases = controls + [case(n, text, frozenset(shown)) for n, (text, shown, _) in enumerate(asked, start=40)]
+    moves += [(0, step, 0) for _, _, step in asked]
     records = {
-        "source": {c.name: record(before) for c in cases},
-        "ours": {c.name: record(a) for c, a in zip(cases, after, strict=True)},
+        "source": {c.name: record((*odds(0, 0, 0), 0.9, 50)) for c in cases},
+        "ours": {c.name: record((*odds(*move), 0.9, 50)) for c, move in zip(cases, moves, strict=True)},
+    }
+    return made(cases, records)
+
+
+def test_moved_is_more_than_under_edits_of_other_findings(judged):
+    ours = by_name(judged, "ours")
+    steps = np.arange(1, 21) / 20
+    noise = judged.noise["ours"] * judged.spread
+    np.testing.assert_allclose(noise[:, 1], [np.percentile(steps, 95), np.percentile(2 * steps, 95)])
+    # Of the mass nothing is known: too few edits are of another finding.
+    assert np.isnan(noise[:, 2]).all()
+    nan = np.nan
+    found = measures.moved_as_asked(judged, ours)
+    np.testing.assert_array_equal(found[40:, 1], [1, 0, 0, 1, 0, nan, 1, nan])
+    assert np.isnan(found[:40]).all(), "the judge hardly tells a mass"
+    assert np.isnan(measures.moved_as_asked(judged, ours, held=False)[:40, 2]).all(), "its noise is not known"
+    table = summary.moved(judged)
+    cells = {row[0]: row[1] for row in table.rows}
+    assert table.header == ("edit", "ours: moved", "ours: size"), "a copy moves nothing"
+    assert cells["add edema"] == Count(1, 3) and cells["remove edema"] == Count(1, 2)
+    assert cells["change edema"] == Count(1, 1) and cells["add mass (not judged)"] is None
+    assert cells["remove, judged findings together"] == Count(1, 2)
+
+
+def test_an_edit_of_everything_moves_nothing(judged):
+    """The control of the control: what moves as much whatever is asked has not moved as asked."""
+    answers = judged.source.copy()
+    answers[:, :3] = odds(2, 2, 2)
+    method = Method("flat", answers, np.zeros((len(answers), 1)), ({},) * len(answers))
+    scored = Scored(judged.cases, judged.panel, judged.source, (method,))
+    adds = [n for n, c in enumerate(judged.cases) if n >= 40 and judged.ways[n].any()]
+    assert np.nansum(measures.moved_as_asked(scored, method)[adds]) == 0
+
+
+def test_noise_is_never_below_zero():
+    """Where edits of other findings lower a score, not every movement upwards is one."""
+    cases = [case(n, "Add mass") for n in range(20)] + [case(20, "Add edema")]
+    moves = [(0, -1, 0)] * 20 + [(0, -0.5, 0)]
+    records = {
+        "source": {c.name: record((*odds(0, 0, 0), 0.9, 50)) for c in cases},
+        "ours": {c.name: record((*odds(*move), 0.9, 50)) for c, move in zip(cases, moves, strict=True)},
     }
     scored = made(cases, records)
-    hits, most = measures.directions(scored, by_name(scored, "ours"))
-    nan = np.nan
-    expected = [[1, nan, nan], [nan, 1, nan], [0, 1, nan], [nan] * 3, [nan] * 3, [nan, 0, nan]]
-    np.testing.assert_array_equal(hits, expected)
-    expected[0][0] = 0
-    np.testing.assert_array_equal(most, expected)
-    every, _ = measures.directions(scored, by_name(scored, "ours"), held=False)
-    assert every[3, 2] == 1
-    table = summary.directions(scored, most=False)
-    cells = {row[0]: (row[1].hits, row[1].total) for row in table.rows}
-    assert cells["add pleural effusion"] == (1, 2) and cells["remove edema"] == (2, 2)
-    assert cells["add, judged findings together"] == (1, 2) and cells["add mass (not judged)"] == (1, 1)
-    assert cells["change edema"] == (0, 1)
+    assert scored.noise["ours"][0, 1] == 0 and measures.moved_as_asked(scored, by_name(scored, "ours"))[20, 1] == 0
 
 
-def test_controls_are_the_findings_that_were_not_asked_for():
+def test_sizes_are_in_units_of_the_gap_between_real_films():
+    """In PA films lie 2 apart, in AP films 4; where too few are of a view, all together count."""
+    films = [("PA", True, 1.0)] * 5 + [("PA", False, -1.0)] * 5 + [("AP", True, 3.0)] * 5 + [("AP", False, -1.0)] * 5
+    films += [("lateral", False, 0.0)]
     cases = [
-        case(0, "Add effusion"),
-        case(1, "Remove edema", frozenset({"edema"})),
-        case(2, "Add effusion and remove edema", frozenset({"edema"})),
-        case(3, "Add mass"),
-        case(4, "Remove edema"),  # nothing to do
+        replace(case(n, "Remove edema" if has else "Add edema", frozenset({"edema"} if has else ())), view=view)
+        for n, (view, has, _) in enumerate(films)
     ]
-    after = np.array(
-        [
-            [0.6, 0.7, 0.5, 0.9, 50],  # the edema rises, and most
-            [0.3, 0.2, 0.5, 0.9, 50],  # the effusion falls too, the edema further
-            [0.9, 0.1, 0.5, 0.9, 50],  # both ways: nothing is compared
-            [0.4, 0.6, 0.9, 0.9, 50],  # the mass, which is not told well, rises most
-            [0.1, 0.1, 0.1, 0.9, 50],
-        ]
-    )
-    source = {c.name: record(np.array([0.5, 0.5, 0.5, 0.9, 50])) for c in cases}
-    scored = made(cases, {"source": source, "ours": {c.name: record(a) for c, a in zip(cases, after, strict=True)}})
-    nan = np.nan
-    moved, most = measures.controls(scored, by_name(scored, "ours"))
-    np.testing.assert_array_equal(moved, [[nan, 1, nan], [1, nan, nan], [nan] * 3, [0, 1, nan], [nan] * 3])
-    np.testing.assert_array_equal(most, [[nan, 1, nan], [0, nan, nan], [nan] * 3, [0, 0, nan], [nan] * 3])
-    for which, add, remove in ((False, (2, 3), (1, 1)), (True, (1, 3), (0, 1))):
-        cells = {row[0]: (row[1].hits, row[1].total) for row in summary.directions(scored, most=which).rows}
-        assert cells["add, control"] == add and cells["remove, control"] == remove
+    records = {
+        "source": {c.name: record((*odds(0, o, 0), 0.9, 50)) for c, (_, _, o) in zip(cases, films, strict=True)},
+        "ours": {
+            c.name: record((*odds(0, o + (-1 if has else 1), 0), 0.9, 50))
+            for c, (_, has, o) in zip(cases, films, strict=True)
+        },
+    }
+    scored = made(cases, records)
+    pooled = 2 - (-10 / 11)
+    np.testing.assert_allclose(scored.gaps[:, 1], [2] * 10 + [4] * 10 + [pooled])
+    assert np.isnan(scored.gaps[:, [0, 2]]).all()
+    found = measures.sizes(scored, by_name(scored, "ours"))
+    np.testing.assert_allclose(found[:, 1], [0.5] * 10 + [0.25] * 10 + [1 / pooled])
+    assert dict(zip(measures.MEASURES, measures.measure(scored, by_name(scored, "ours"), np.arange(21)), strict=True))[
+        "size"
+    ] == pytest.approx(1 / pooled)
 
 
 def test_levels_are_compared_on_one_image():
@@ -257,7 +289,7 @@ def test_the_mean_may_be_over_some_findings(many):
 def test_intervals_hold_patients_together_and_methods_to_the_same_resamples(many):
     found, samples = measures.measured(many, count=100)
     for name in ("ours", "theirs"):
-        for measure in ("pathology", "age", "CMIG-S", "direction"):
+        for measure in ("pathology", "age", "CMIG-S", "moved"):
             interval = found[name][measure]
             assert interval.low <= interval.value <= interval.high
     again, _ = measures.measured(many, count=100)
@@ -298,7 +330,7 @@ def test_every_table_can_be_made_of_little():
             summary.main(scored, found),
             summary.identity(scored, found),
             summary.by_finding(scored, found),
-            *(summary.directions(scored, most=most) for most in (True, False)),
+            summary.moved(scored),
             summary.differences(scored, samples, scored.methods[-1].name),
             summary.distances(scored),
             summary.behaviour(scored),

@@ -89,7 +89,7 @@ def test_every_measure_stands_in_its_own_column(races):
     trait, name = ("race", "CMIG") if races else ("sex", "CMIG-S")
     columns = {
         **{"pathology AUROC": "pathology", f"{trait} AUROC": trait, "age r": "age", name: name},
-        **{"direction": "direction", "in anatomy": "in anatomy", "on side": "on side", "mean change": "change"},
+        **{"moved": "moved", "size": "size", "in anatomy": "in anatomy", "on side": "on side", "mean change": "change"},
     }
     parts = {
         **{"race AUROC": "race", "race accuracy": "race accuracy", "sex AUROC": "sex"},
@@ -122,14 +122,10 @@ def test_findings_are_counted_with_and_without():
         assert all(cells(table, row)[name] == found[name][key] for name in (COPY, "ours"))
 
 
-def test_moving_most_is_asked_for_more():
-    cases = [case(0, "Add edema"), case(1, "Add edema")]
-    after = [(0.5, 0.6, 0.7, 0.9, 50), (0.5, 0.7, 0.6, 0.9, 50)]
-    scored = made(cases, {"source": [SAME] * 2, "ours": after})
-    right, most = (summary.directions(scored, most=most) for most in (False, True))
-    assert (right.key, most.key) == ("direction", "most")
-    assert cells(right, "add edema")["ours"] == Count(2, 2) and cells(most, "add edema")["ours"] == Count(1, 2)
-    assert right.header == ("edit", "ours"), "a copy moves nothing"
+def with_controls(cases, rows):
+    """The same with twenty adds of a mass behind them, of the first patient, that move nothing: no noise is left."""
+    controls = [case(100 + n, "Add left mass", patient="p0") for n in range(20)]
+    return [*cases, *controls], {name: [*values, *[SAME] * 20] for name, values in rows.items()}
 
 
 @pytest.fixture
@@ -139,8 +135,9 @@ def two():
     source = np.random.default_rng(0).uniform(0.3, 0.7, (12, 5)) + np.array([0, 0, 0, 0, 40])
     step = np.array([0, 0.2, 0, 0, 0])
     inside = {"ours": 0.75, "theirs": 0.5}
-    changes = {name: [{"in_anatomy": share, "amount": 0.1}] * 12 for name, share in inside.items()}
-    return made(cases, {"source": source, "ours": source + step, "theirs": source - step}, changes)
+    changes = {name: [{"in_anatomy": share, "amount": 0.1}] * 32 for name, share in inside.items()}
+    cases, rows = with_controls(cases, {"source": source, "ours": source + step, "theirs": source - step})
+    return made(cases, rows, changes)
 
 
 def test_differences_are_one_minus_the_other(two):
@@ -148,12 +145,12 @@ def test_differences_are_one_minus_the_other(two):
     table = summary.differences(two, samples, "ours")
     assert [row[0] for row in table.rows] == [f"ours - {COPY}", "ours - theirs"]
     told = cells(table, "ours - theirs")
-    assert told["direction"] == Interval(1, 1, 1) and told["p direction"] == pytest.approx(2 / 41)
+    assert told["moved"] == Interval(1, 1, 1) and told["p moved"] == pytest.approx(2 / 41)
     assert told["in anatomy"] == Interval(0.25, 0.25, 0.25)
     back = cells(summary.differences(two, samples, "theirs"), "theirs - ours")
-    assert back["direction"] == Interval(-1, -1, -1) and back["in anatomy"].value == -0.25
+    assert back["moved"] == Interval(-1, -1, -1) and back["in anatomy"].value == -0.25
     copy = cells(table, f"ours - {COPY}")
-    assert np.isnan([copy["direction"].value, copy["direction"].low, copy["direction"].high, copy["p direction"]]).all()
+    assert np.isnan([copy["moved"].value, copy["moved"].low, copy["moved"].high, copy["p moved"]]).all()
 
 
 def test_distances_stand_in_their_columns_and_are_of_both_methods_images():
@@ -183,17 +180,17 @@ def test_few_images_have_no_distance_and_few_patients_no_interval(count, defined
     rng = np.random.default_rng(0)
     source = rng.uniform(0.2, 0.8, (count + 1, 5))
     step = np.array([0, 0.1, 0, 0, 0])
-    rows = {"source": source, "ours": source + step, "theirs": source - step}
-    scored = made(cases, rows | {"target": [*source[:count], None]})
+    cases, rows = with_controls(cases, {"source": source, "ours": source + step, "theirs": source - step})
+    scored = made(cases, rows | {"target": [*source[:count], *[None] * 21]})
     found = measures.distances(scored, by_name(scored, "ours"), by_name(scored, TARGET))
     assert found["images"] == count
     assert [np.isfinite(getattr(found[key], "value", found[key])) for key in ("KL", "Frechet", "kernel")] == [
         defined
     ] * 3
     found, samples = measures.measured(scored, count=20)
-    told = found["ours"]["direction"]
+    told = found["ours"]["moved"]
     assert told.value == 1 and np.isfinite([told.low, told.high]).tolist() == [defined] * 2
-    ahead, p = measures.paired(scored, "ours", "theirs", samples)["direction"]
+    ahead, p = measures.paired(scored, "ours", "theirs", samples)["moved"]
     assert ahead.value == 1 and np.isfinite([ahead.low, ahead.high, p]).tolist() == [defined] * 3
 
 
@@ -203,9 +200,10 @@ def test_patients_are_counted_over_the_cases_that_both_methods_have(both, define
     cases = [case(n, "Add edema") for n in range(14)]
     source = np.random.default_rng(0).uniform(0.2, 0.8, (14, 5))
     up = list(source + np.array([0, 0.1, 0, 0, 0]))
-    scored = made(cases, {"source": source, "ours": up, "theirs": [*source[:both], *[None] * (14 - both)]})
+    theirs = [*source[:both], *[None] * (14 - both)]
+    scored = made(*with_controls(cases, {"source": source, "ours": up, "theirs": theirs}))
     _, samples = measures.measured(scored, count=20)
-    ahead, p = measures.paired(scored, "ours", "theirs", samples)["direction"]
+    ahead, p = measures.paired(scored, "ours", "theirs", samples)["moved"]
     assert ahead.value == 1 and np.isfinite([ahead.low, p]).tolist() == [defined] * 2
 
 

@@ -114,7 +114,7 @@ def evaluate(
     device: Device = None,
     dtype: Dtype = "float32",
 ) -> None:
-    """Measure counterfactual edits: pathology, identity, locality, direction, guidance map, against baselines.
+    """Measure counterfactual edits: pathology, identity, locality, movement, guidance map, against baselines.
 
     With --model, edits are made first; with --edited, anyone's images are scored. Every table has the real targets
     (where there are any) and a copy of the input beside the methods. Writes report.md, report.json, report.html, the

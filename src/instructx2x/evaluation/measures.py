@@ -11,7 +11,7 @@ import numpy as np
 
 from instructx2x.evaluation import distributions, scores
 from instructx2x.evaluation.resampling import Interval, bootstrap, difference, interval, sample
-from instructx2x.evaluation.scored import Method, Scored
+from instructx2x.evaluation.scored import Method, Scored, log_odds
 from instructx2x.instructions import LEVELS, Operation
 
 # Fewer images on either side give no covariance worth a distance, fewer patients no interval.
@@ -20,7 +20,7 @@ MIN_PATIENTS = 10
 
 MEASURES = (
     *("pathology", "pathology, judged", "race", "race accuracy", "sex", "sex accuracy", "age", "CMIG", "CMIG-S"),
-    *("direction", "in anatomy", "on side", "change"),
+    *("moved", "size", "in anatomy", "on side", "change"),
 )
 
 
@@ -49,7 +49,8 @@ def measure(scored: Scored, method: Method, rows: np.ndarray) -> np.ndarray:
         found["age"] = scores.age_correlation(before[:, column], after[:, column])
     for name, trait in (("CMIG", "race"), ("CMIG-S", "sex")):
         found[name] = scores.cmig(found["pathology"], found[trait], found["age"])
-    found["direction"] = mean(moved_right(scored, method)[rows])
+    found["moved"] = mean(moved_as_asked(scored, method)[rows])
+    found["size"] = median(sizes(scored, method)[rows])
     valid = rows[~scored.holds[rows]]
     for name, entry in (("in anatomy", "in_anatomy"), ("on side", "on_side"), ("change", "amount")):
         found[name] = mean(method.values(entry)[valid])
@@ -62,47 +63,47 @@ def pathology(scored: Scored, method: Method, rows: np.ndarray) -> tuple[float, 
     return mean(areas[scored.averaged]), areas
 
 
-def directions(scored: Scored, method: Method, *, held: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each edited finding's score moved the right way, and whether further so than any finding not edited.
+def moved_as_asked(scored: Scored, method: Method, *, held: bool = True) -> np.ndarray:
+    """Whether each edited finding's score moved as asked, by more than under edits of other findings.
+
+    Any edit moves every score a little, half of the time in the right direction. So a movement counts only beyond the
+    judge's own noise, see `Scored.noise`.
 
     Args:
         held: of the findings that the judge tells well alone.
 
     Returns:
-        Two (N, findings) float arrays of 1 and 0; NaN where nothing was to move, or no image is there.
+        (N, findings) float of 1 and 0; NaN where nothing was to move, no image is there, or the noise is not known.
     """
-    moved, ways = scored.moved(method), scored.ways
-    hits, right = moved_right(scored, method, held=held), ways * moved
-    # Further in the asked direction than any finding that was to stay moved in that direction.
-    along = np.where((ways == 0)[:, None, :], ways[:, :, None] * moved[:, None, :], -np.inf)
-    further = right > along.max(axis=2, initial=-np.inf)
-    return hits, np.where(np.isnan(hits), np.nan, (right > 0) & further)
-
-
-def controls(scored: Scored, method: Method) -> tuple[np.ndarray, np.ndarray]:
-    """The same of the well-told findings that were not edited, in the way that the case's edited ones were to move.
-
-    What moves when something else was asked for is no success: `directions` has to be ahead of it. Where a case asks
-    for both ways, nothing is compared.
-
-    Returns:
-        Two (N, findings) float arrays of 1 and 0: moved that way, and further so than any other finding, edited or not;
-        NaN for edited findings, for those that the judge does not tell well, and where no image is there.
-    """
-    up, down = (scored.ways > 0).any(axis=1), (scored.ways < 0).any(axis=1)
-    way = (up.astype(int) - down)[:, None]
-    asked = (scored.ways == 0) & (way != 0) & method.present[:, None] & scored.told_well
-    along = way * scored.moved(method)
-    furthest = along >= along.max(axis=1, keepdims=True, initial=-np.inf)
-    return np.where(asked, along > 0, np.nan), np.where(asked, (along > 0) & furthest, np.nan)
-
-
-def moved_right(scored: Scored, method: Method, *, held: bool = True) -> np.ndarray:
-    """The first of `directions` alone: a bootstrap need not compare all findings with all."""
     asked = (scored.ways != 0) & method.present[:, None]
     if held:
         asked &= scored.told_well
-    return np.where(asked, scored.ways * scored.moved(method) > 0, np.nan)
+    up, down = scored.noise[method.name]
+    limit = np.where(scored.ways > 0, up, down)
+    right = scored.ways * scored.moved(method) > limit
+    return np.where(asked & ~np.isnan(limit), right, np.nan)
+
+
+def sizes(scored: Scored, method: Method, *, held: bool = True) -> np.ndarray:
+    """How far each edited finding's score moved as asked, in units of the gap between real films with and without it.
+
+    1 is as far as from the mean film without the finding to the mean film with it, in the same view (`Scored.gaps`);
+    below 0 it moved the wrong way.
+
+    Returns:
+        (N, findings) float; NaN where nothing was to move, no image is there, or the gap is not known.
+    """
+    asked = (scored.ways != 0) & method.present[:, None]
+    if held:
+        asked &= scored.told_well
+    change = log_odds(method.answers[:, scored.findings]) - log_odds(scored.source[:, scored.findings])
+    return np.where(asked, scored.ways * change / scored.gaps, np.nan)
+
+
+def median(values: np.ndarray) -> float:
+    """Of the values that are known; NaN when none is."""
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if known.size else math.nan
 
 
 def measured(

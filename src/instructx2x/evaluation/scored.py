@@ -17,6 +17,8 @@ TARGET, COPY = "real target", "copy of the input"
 
 # A judge's finding that reaches this area under the ROC curve within a view is told well enough to be held to.
 GOOD_AUC = 0.75
+# Fewer control edits tell no 95th percentile; fewer films with or without a finding tell no gap.
+MIN_CONTROLS, MIN_FILMS = 20, 5
 LIMIT = 1e-6  # probabilities are kept this far from 0 and 1, so that log-odds are finite
 
 
@@ -131,6 +133,55 @@ class Scored:
                 if edit.finding in self.panel.findings and not case.has_already(edit):
                     row[self.panel.findings.index(edit.finding)] += direction(edit)
         return np.sign(ways)
+
+    @cached_property
+    def noise(self) -> dict[str, np.ndarray]:
+        """How far each finding's score moves when other findings are edited, by method: (2, findings), >= 0.
+
+        The 95th percentile of the movement up (first row) under edits that add other findings, and of the movement down
+        (second row) under edits that remove others; in the units of `moved`. A finding has moved as asked only if it
+        moved further than this. NaN where there are fewer than MIN_CONTROLS such edits.
+        """
+        named = np.array([[any(e.finding == f for e in c.edits) for f in self.panel.findings] for c in self.cases])
+        asks = np.stack([(self.ways == way).any(axis=1) & ~(self.ways == -way).any(axis=1) for way in (1, -1)])
+        found = {}
+        for method in self.methods:
+            moved = self.moved(method)
+            limits = np.full((2, len(self.panel.findings)), np.nan)
+            for row, way in enumerate((1, -1)):
+                for column in range(len(self.panel.findings)):
+                    control = asks[row] & method.present & ~named[:, column]
+                    if control.sum() >= MIN_CONTROLS:
+                        limits[row, column] = max(0.0, np.percentile(way * moved[control, column], 95))
+            found[method.name] = limits
+        return found
+
+    @cached_property
+    def gaps(self) -> np.ndarray:
+        """(N, findings) mean log-odds of real films with the finding less those without, in each case's view.
+
+        Over the unedited images, each counted once. Of all views together where one has fewer than MIN_FILMS on either
+        side; NaN where that is too few as well, or where the films with the finding score no higher.
+        """
+        _, first = np.unique([str(case.row.path) for case in self.cases], return_index=True)
+        odds = log_odds(self.source[np.ix_(first, self.findings)])
+        shown = [self.cases[row].findings for row in first]
+        known = np.array([findings is not None for findings in shown])
+        has = np.array([[f in (findings or ()) for f in self.panel.findings] for findings in shown])
+        views = np.array([self.cases[row].view for row in first])
+
+        def gap(films: np.ndarray) -> np.ndarray:
+            gaps = np.full(len(self.panel.findings), np.nan)
+            for column in range(len(gaps)):
+                groups = [odds[films & known & (has[:, column] == which), column] for which in (True, False)]
+                if min(map(len, groups)) >= MIN_FILMS and groups[0].mean() > groups[1].mean():
+                    gaps[column] = groups[0].mean() - groups[1].mean()
+            return gaps
+
+        everywhere = gap(np.ones(len(first), bool))
+        by_view = {view: gap(views == view) for view in set(views)}
+        by_view = {view: np.where(np.isnan(own), everywhere, own) for view, own in by_view.items()}
+        return np.array([by_view[case.view] for case in self.cases])
 
     @cached_property
     def holds(self) -> np.ndarray:

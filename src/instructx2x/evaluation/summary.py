@@ -10,7 +10,7 @@ import numpy as np
 from instructx2x.evaluation import measures
 from instructx2x.evaluation.reporting.tables import Count, Table, Value
 from instructx2x.evaluation.resampling import Interval, bootstrap
-from instructx2x.evaluation.scored import COPY, GOOD_AUC, TARGET, Method, Scored
+from instructx2x.evaluation.scored import COPY, GOOD_AUC, MIN_CONTROLS, TARGET, Method, Scored
 from instructx2x.evaluation.scoring import COMPARED_MAPS
 from instructx2x.instructions import Operation
 
@@ -27,7 +27,8 @@ def main(scored: Scored, measured: Measured) -> Table:
         f"{trait} AUROC": trait,
         "age r": "age",
         name: name,
-        "direction": "direction",
+        "moved": "moved",
+        "size": "size",
         "in anatomy": "in anatomy",
         "on side": "on side",
         "mean change": "change",
@@ -54,15 +55,17 @@ def main(scored: Scored, measured: Measured) -> Table:
     note = (
         f"{name} is {stated}. Pathology: mean AUROC over {_averaged(scored)} against what "
         "the edited image should show. "
-        f"{trait.capitalize()} and age: agreement of the judge's answers to edited and unedited image. Direction: "
-        f"share of edited findings whose score moves as asked, of those that the judge tells well ({_held(scored)}). "
+        f"{trait.capitalize()} and age: agreement of the judge's answers to edited and unedited image. Moved: "
+        "share of edited findings whose score moves as asked by more than the 95th percentile of its movement under "
+        f"edits of other findings, of those that the judge tells well ({_held(scored)}). Size: the median movement of "
+        "these, in units of the gap between real films with and without the finding in that view. "
         "In anatomy, on side: share of the absolute change where the finding can be in this patient, and on the side "
         "that the instruction names; cases with nothing to do are left out of these. In brackets: 95 % bootstrap "
         "intervals by patient. The last column counts the pixels that changed outside the method's own mask, if it "
         "says what that is."
     )
     header = ("method", "images", *columns, "pixels changed outside the mask")
-    plot = ("pathology AUROC", name, "direction", "in anatomy")
+    plot = ("pathology AUROC", name, "moved", "in anatomy")
     return Table("methods", "Methods", header, tuple(rows), note, 3, plot)
 
 
@@ -120,55 +123,54 @@ def by_finding(scored: Scored, measured: Measured) -> Table:
     return Table("pathology", "Pathology AUROC by finding", header, tuple(rows), note, 2)
 
 
-def directions(scored: Scored, *, most: bool) -> Table:
-    """Directional success per operation and finding, one column a method, and as a control what was not asked for."""
-    controls = {m.name: measures.controls(scored, m)[int(most)] for m in scored.methods if m.name != COPY}
-    hits = {m.name: measures.directions(scored, m, held=False)[int(most)] for m in scored.methods if m.name != COPY}
-    asked = {
-        operation: np.array(
+def moved(scored: Scored) -> Table:
+    """Real movement by operation and finding: how often, and how far. Two columns a method."""
+    methods = [method for method in scored.methods if method.name != COPY]
+    hits = {method.name: measures.moved_as_asked(scored, method, held=False) for method in methods}
+    sizes = {method.name: measures.sizes(scored, method, held=False) for method in methods}
+    rows = []
+    for operation, word in _OPERATIONS.items():
+        where = np.array(
             [
                 [any(e.finding == f and e.operation is operation for e in case.edits) for f in scored.panel.findings]
                 for case in scored.cases
             ]
         ).reshape(len(scored.cases), -1)
-        for operation in Operation
-    }
-    rows = []
-    for operation, word in _OPERATIONS.items():
-        places = [(column, asked[operation][:, column]) for column in range(len(scored.panel.findings))]
-        for column, where in places:
-            finding = scored.panel.findings[column]
-            cells = [Count.of(found[where, column]) for found in hits.values()]
-            if any(cell.total for cell in cells):
-                told = "" if finding in scored.held else " (not judged)"
-                rows.append((f"{word} {finding}{told}", *cells))
-        held = [(c, w) for c, w in places if scored.panel.findings[c] in scored.held]
-        together = [Count.of(np.concatenate([np.empty(0), *(found[w, c] for c, w in held)])) for found in hits.values()]
-        if any(cell.total for cell in together):
-            rows.append((f"{word}, judged findings together", *together))
-            of = asked[operation].any(axis=1)
-            rows.append((f"{word}, control", *(Count.of(found[of].ravel()) for found in controls.values())))
-    what = "as asked, and further so than that of any finding that was not edited" if most else "as asked"
+        where &= scored.ways != 0
+
+        def row(name: str, chosen: np.ndarray) -> None:
+            if chosen.any():
+                counts = {m: Count.of(hits[m][chosen]) for m in hits}
+                pairs = [(counts[m] if counts[m].total else None, measures.median(sizes[m][chosen])) for m in hits]
+                rows.append((name, *(cell for pair in pairs for cell in pair)))
+
+        for column, finding in enumerate(scored.panel.findings):
+            only = where & (np.arange(where.shape[1]) == column)
+            row(f"{word} {finding}{'' if finding in scored.held else ' (not judged)'}", only)
+        row(f"{word}, judged findings together", where & scored.told_well)
     note = (
-        f"How often the score of the edited finding moved {what}: counts of edits, with Wilson's interval"
-        f"{'' if most else '; by chance half do'}. Edits with nothing to do are left out. Findings that "
-        f"the judge does not tell well (AUC under {GOOD_AUC}) are not judged: they are shown, and count nowhere else. "
-        "Control: how often the same is true of the judged findings that were not edited, in the way of what was."
+        "Moved: how often the score of the edited finding moved as asked, by more than the 95th percentile of its "
+        "movement under edits that ask the same of other findings; counts of edits, with Wilson's interval. It is "
+        f"not counted where there are fewer than {MIN_CONTROLS} such edits. Size: the median movement as asked, in "
+        "units of the gap between the mean scores of real films with and without the finding in that view: 1 is as "
+        "far as real films lie apart, and a dash is a gap that is not known. Edits with nothing to do are left out. "
+        f"Findings that the judge does not tell well (AUC under {GOOD_AUC}) are not judged: they are shown, and count "
+        "nowhere else."
     )
-    key, title = ("most", "Direction, more than any other finding") if most else ("direction", "Direction")
-    return Table(key, title, ("edit", *hits), tuple(rows), note)
+    header = ("edit", *(cell for name in hits for cell in (f"{name}: moved", f"{name}: size")))
+    return Table("moved", "Movement beyond the judge's noise", header, tuple(rows), note, 2)
 
 
 def differences(scored: Scored, samples: Mapping[str, np.ndarray], one: str) -> Table:
     """How far ahead one method is of the others, in paired tests."""
-    names = ("pathology", "CMIG" if scored.panel.races else "CMIG-S", "direction", "in anatomy", "on side")
+    names = ("pathology", "CMIG" if scored.panel.races else "CMIG-S", "moved", "in anatomy", "on side")
     rows = []
     for method in scored.methods:
         if method.name != one:
             found = measures.paired(scored, one, method.name, samples)
             if method.name == COPY:
-                # A copy moves no score by definition: to be ahead of it in direction is no finding.
-                found["direction"] = Interval(math.nan, math.nan, math.nan), math.nan
+                # A copy moves no score by definition: to be ahead of it in movement is no finding.
+                found["moved"] = Interval(math.nan, math.nan, math.nan), math.nan
             rows.append((f"{one} - {method.name}", *(cell for name in names for cell in found[name])))
     header = ("difference", *(part for name in names for part in (name, f"p {name}")))
     note = (
