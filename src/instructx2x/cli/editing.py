@@ -18,6 +18,7 @@ from instructx2x.cli.options import (
     Image,
     ImageGuidance,
     Instruction,
+    KeepPatient,
     Model,
     Out,
     Overwrite,
@@ -58,6 +59,7 @@ def edit(
     region: Region = None,
     protect: Protect = None,
     scheduler: Scheduler = None,
+    keep_patient: KeepPatient = False,
     device: Device = None,
     dtype: Dtype = "float32",
     overwrite: Overwrite = False,
@@ -89,6 +91,7 @@ def edit(
             region=region,
             protect=protect,
             scheduler=scheduler,
+            keep_patient=keep_patient,
             callback=lambda done, total, latents: advance(total=samples * total),
         )
     _save(result, out, overwrite)
