@@ -143,8 +143,8 @@ def derived(
     """
     old, new = radiograph.dataset, pydicom.Dataset()
     _add_pixels(new, radiograph)
-    _add_display(new, old, radiograph)
     _add_anatomy(new, old)
+    _add_display(new, old, radiograph)
     _choose_class(new, old, radiograph)
     story = "; ".join(f"{key}: {value}" for key, value in text.items())
     _add_marks(new, story)
@@ -265,24 +265,31 @@ def _add_pixels(new: pydicom.Dataset, radiograph: Radiograph) -> None:
 
 
 def _add_display(new: pydicom.Dataset, old: pydicom.Dataset, radiograph: Radiograph) -> None:
-    """The modality and VOI transforms of the source; where it has no VOI, the window that it was edited with."""
-    if item := _lut(old, "ModalityLUTSequence", new.PixelRepresentation):
-        kind = _word(item[1], "ModalityLUTType").upper()
-        item[0].ModalityLUTType = kind if kind in ("OD", "HU") else "US"
-        new.ModalityLUTSequence = [item[0]]
+    """Rescale, VOI windows and VOI LUT of the source; where it has no VOI, the window that it was edited with."""
+    shown = 1 - radiograph.table if _is_negative(new) else radiograph.table
+    values = radiograph.first + np.arange(len(shown), dtype=np.float64)
+    folded = bool(_items(old, "ModalityLUTSequence"))
+    if folded:
+        # Its output has no unit that anyone needs, and DX knows none: it and what follows become one VOI LUT.
+        new.VOILUTSequence = [_lut(radiograph.first, np.round(shown * 0xFFFF))]
+        if "PresentationLUTShape" in new:
+            del new.PresentationLUTShape
     else:
         slope, intercept = _numbers(old, "RescaleSlope"), _numbers(old, "RescaleIntercept")
         if slope or intercept:
             new.RescaleSlope, new.RescaleIntercept = (slope or ["1"])[0], (intercept or ["0"])[0]
             kind = _word(old, "RescaleType").upper()
             new.RescaleType = kind if kind in ("OD", "HU") else "US"
-    if item := _lut(old, "VOILUTSequence", new.PixelRepresentation):
-        new.VOILUTSequence = [item[0]]
+            values = values * float(new.RescaleSlope) + float(new.RescaleIntercept)
+        if table := _voi_lut(old, values, shown):
+            new.VOILUTSequence = [table]
     center, width = _numbers(old, "WindowCenter"), _numbers(old, "WindowWidth")
     function = _word(old, "VOILUTFunction").upper()
     if not center or len(center) != len(width) or "VOILUTSequence" in new:
         center, width, function = [], [], ""
-    if not center and "VOILUTSequence" not in new and (window := _window(new, radiograph)):
+    raw = _word(old, "SOPClassUID") in (CLASSES["DX"][1], CLASSES["MG"][1])
+    # Images FOR PROCESSING have none.
+    if not (center or raw or "VOILUTSequence" in new) and (window := _window(values, shown)):
         (center, width), function = window, "LINEAR_EXACT"
     if center:
         new.WindowCenter, new.WindowWidth = center, width
@@ -294,39 +301,44 @@ def _add_display(new: pydicom.Dataset, old: pydicom.Dataset, radiograph: Radiogr
             setattr(new, keyword, numbers)
 
 
-def _lut(old: pydicom.Dataset, keyword: str, signed: int) -> tuple[pydicom.Dataset, pydicom.Dataset] | None:
-    """The first table of a sequence, without what follows its entries, and the item that it was in."""
-    for item in _items(old, keyword)[:1]:
+def _lut(first: int, entries: np.ndarray) -> pydicom.Dataset:
+    """An item of a VOI LUT sequence, of 16 bits: other numbers than 8 and 16 are not allowed in all classes."""
+    item = pydicom.Dataset()
+    # The words are the same; the first mapped value decides how they are called.
+    words = np.array([len(entries) & 0xFFFF, first & 0xFFFF, 16], dtype=np.uint16)
+    item.add_new(
+        "LUTDescriptor", "SS" if first < 0 else "US", (words.view(np.int16) if first < 0 else words).tolist()
+    )
+    item.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
+    return item
+
+
+def _voi_lut(old: pydicom.Dataset, values: np.ndarray, shown: np.ndarray) -> pydicom.Dataset | None:
+    """The first VOI LUT, without its explanation and without what follows its entries.
+
+    Args:
+        values, shown: (n,) what the table maps, and the brightness that the source shows it with.
+    """
+    for item in _items(old, "VOILUTSequence")[:1]:
         descriptor, data = [int(float(number)) for number in _numbers(item, "LUTDescriptor")], item.get("LUTData")
         if len(descriptor) != 3:
             return None
-        size, first, bits = descriptor
-        size = size & 0xFFFF or 0x10000
+        size, first = descriptor[0] & 0xFFFF or 0x10000, descriptor[1] & 0xFFFF
+        first -= 0x10000 if first > 0x7FFF and values.min() < 0 else 0
         if isinstance(data, bytes):
-            entries = np.frombuffer(data, "<u2" if len(data) >= 2 * size else np.uint8)[:size]
+            entries = np.frombuffer(data, "<u2" if len(data) >= 2 * size else np.uint8)[:size].astype(np.int64)
         else:
             entries = np.asarray(listed(data), dtype=np.int64)[:size] & 0xFFFF
         if len(entries) < size:
             return None
-        table = pydicom.Dataset()
-        # Written as the first mapped value demands; the words are the same.
-        negative = first < 0 or (signed and first > 0x7FFF)
-        words = np.array([size & 0xFFFF, first & 0xFFFF, bits], dtype=np.uint16)
-        table.add_new(
-            "LUTDescriptor", "SS" if negative else "US", words.view(np.int16).tolist() if negative else words.tolist()
-        )
-        table.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
-        return table, item
+        # The entry that was full brightness, by whatever number of bits; none of it is lost in 16.
+        full = tables.lookup(values, first, entries).max() / max(float(shown.max()), 1e-9)
+        return _lut(first, np.clip(np.round(entries / max(full, 1) * 0xFFFF), 0, 0xFFFF))
     return None
 
 
-def _window(new: pydicom.Dataset, radiograph: Radiograph) -> tuple[str, str] | None:
-    """Center and width (LINEAR_EXACT) of the display that a source without a VOI got; None where it is no ramp."""
-    if "ModalityLUTSequence" in new:
-        return None
-    values = radiograph.first + np.arange(len(radiograph.table), dtype=np.float64)
-    values = values * float(new.get("RescaleSlope", 1)) + float(new.get("RescaleIntercept", 0))
-    shown = 1 - radiograph.table if new.PhotometricInterpretation == "MONOCHROME1" else radiograph.table
+def _window(values: np.ndarray, shown: np.ndarray) -> tuple[str, str] | None:
+    """Center and width (LINEAR_EXACT) of a display that is a ramp over the values; None where it is none."""
     inside = np.flatnonzero((shown > 0) & (shown < 1))
     if len(inside) < 2:
         return None
@@ -371,6 +383,8 @@ def _choose_class(new: pydicom.Dataset, old: pydicom.Dataset, radiograph: Radiog
         demanded = {}
     if demanded is None:
         wanted, demanded = SECONDARY, {"ConversionType": "SYN"}
+    if demanded.get("ImageLaterality") is None and new.BodyPartExamined not in UNPAIRED:
+        demanded["Laterality"] = new.get("Laterality", "")
     new.SOPClassUID = wanted
     for keyword, value in demanded.items():
         setattr(new, keyword, value)
@@ -393,9 +407,8 @@ def _projection(new: pydicom.Dataset, old: pydicom.Dataset, *, presentation: boo
         new.get("ImagerPixelSpacing"),
         new.PatientOrientation,
         new.PixelRepresentation == 0,
-        "ModalityLUTSequence" not in new,
-        not presentation or plain,
-        not presentation or "WindowCenter" in new or "VOILUTSequence" in new,
+        plain,
+        ("WindowCenter" in new or "VOILUTSequence" in new) == presentation,
         not presentation or new.get("PresentationLUTShape") in (None, "INVERSE" if _is_negative(new) else "IDENTITY"),
         not breast or "ViewCodeSequence" in new,
     )
