@@ -65,7 +65,7 @@ NUMBERS = {
     "ImagerPixelSpacing": (2, 1e-3, 10.0),
     "NominalScannedPixelSpacing": (2, 1e-3, 10.0),
     "EstimatedRadiographicMagnificationFactor": (1, 0.1, 100.0),
-    "LossyImageCompressionRatio": (1, 1.0, 1e6),
+    "LossyImageCompressionRatio": (1, 1.0, 1e3),
 }
 # Type 2: there, if need be without a value.
 REQUIRED = (
@@ -285,7 +285,9 @@ def _add_display(new: pydicom.Dataset, old: pydicom.Dataset, radiograph: Radiogr
             new.VOILUTSequence = [table]
     center, width = _numbers(old, "WindowCenter"), _numbers(old, "WindowWidth")
     function = _word(old, "VOILUTFunction").upper()
-    if not center or len(center) != len(width) or "VOILUTSequence" in new:
+    # No radiograph has values in millions; dates and numbers of patients are.
+    usable = len(center) == len(width) and all(abs(float(number)) < 1e6 for number in (*center, *width))
+    if not usable or "VOILUTSequence" in new:
         center, width, function = [], [], ""
     raw = _word(old, "SOPClassUID") in (CLASSES["DX"][1], CLASSES["MG"][1])
     # Images FOR PROCESSING have none.
@@ -299,6 +301,9 @@ def _add_display(new: pydicom.Dataset, old: pydicom.Dataset, radiograph: Radiogr
         numbers = _numbers(old, keyword)
         if len(numbers) == count and all(low <= float(number) <= high for number in numbers):
             setattr(new, keyword, numbers)
+    if new.get("LossyImageCompression") != "01":
+        for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+            new.pop(keyword, None)
 
 
 def _lut(first: int, entries: np.ndarray) -> pydicom.Dataset:
