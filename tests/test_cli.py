@@ -27,7 +27,7 @@ from instructx2x.models.backbone import DTYPES
 
 ADD = "Add the finding of left pleural effusion."
 QUICK = ["--anatomy", "prior", "--steps", "3"]
-RESULT = {"edited.png", "comparison.png", "guidance_map.png", "maps.npz", "report.json"}
+RESULT = {"edited.png", "comparison.png", "guidance_map.png", "mask.png", "maps.npz", "report.json"}
 
 
 @pytest.fixture
@@ -313,6 +313,7 @@ def test_guidance_gives_the_maps_of_the_edit(run, tmp_path, chest_file, tiny_mod
     assert code == 0 and "changed:" not in said
     assert {path.name for path in (tmp_path / "maps/chest").iterdir()} == {
         "guidance_map.png",
+        "mask.png",
         "maps.npz",
         "report.json",
     }

@@ -1,6 +1,7 @@
 """Edited DICOM files: valid for every kind of source, of nobody by default, of the patient when asked."""
 
 import subprocess
+import sys
 
 import numpy as np
 import pydicom
@@ -226,6 +227,11 @@ def test_every_kind_of_display(tmp_path, make_picture, make_dicom, errors_of, na
     path = make_dicom(make_picture(np.uint16, 0, 4095), 12, syntax=syntax, **SOURCES[name] | DISPLAYS[display])
     check(path, tmp_path, errors_of)
     assert SURNAME.encode() not in (tmp_path / "edited.dcm").read_bytes()
+
+
+def test_highdicom_is_loaded_when_it_is_needed():
+    program = "import sys, instructx2x.imaging.segmentation; sys.exit('highdicom' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 # Whose image it is.

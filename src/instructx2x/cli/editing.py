@@ -67,7 +67,8 @@ def edit(
     """Edit an X-ray as an instruction says.
 
     Writes OUT/<image's name>/ with the edited image in the source's format, size and depth, comparison.png,
-    guidance_map.png, maps.npz and report.json. Outside the mask no pixel changes.
+    guidance_map.png, mask.png, maps.npz and report.json; of a DICOM source also mask.dcm and guidance_map.dcm. Outside
+    the mask no pixel changes. A DICOM edit belongs to nobody unless --keep-patient is given.
 
     `x2x edit chest.png "Add the finding of left pleural effusion." -o out`
 
@@ -115,7 +116,7 @@ def guidance(
 ) -> None:
     """Show where an instruction would edit an X-ray, without editing it.
 
-    Writes OUT/<image's name>/ with guidance_map.png, maps.npz and report.json: the maps that `x2x edit` with the same
+    Writes OUT/<image's name>/ with guidance_map.png, mask.png, maps.npz and report.json: the maps that `x2x edit` with the same
     arguments follows.
 
     `x2x guidance chest.png "Remove the finding of edema." -o maps`
