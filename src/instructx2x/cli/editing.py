@@ -116,8 +116,8 @@ def guidance(
 ) -> None:
     """Show where an instruction would edit an X-ray, without editing it.
 
-    Writes OUT/<image's name>/ with guidance_map.png, mask.png, maps.npz and report.json: the maps that `x2x edit` with the same
-    arguments follows.
+    Writes OUT/<image's name>/ with guidance_map.png, mask.png, maps.npz and report.json: the maps that `x2x edit` with
+    the same arguments follows.
 
     `x2x guidance chest.png "Remove the finding of edema." -o maps`
     """

@@ -352,7 +352,8 @@ def _window(values: np.ndarray, shown: np.ndarray) -> tuple[str, str] | None:
     low = float(values[ends[0]] - shown[ends[0]] * width)
     if width <= 0 or not np.allclose(tables.ramp(values, low, low + width), shown, atol=1e-6):
         return None
-    return format_number_as_ds(low + width / 2), format_number_as_ds(width)
+    # Nine digits are far below a step of 16 bits, and fit a decimal string.
+    return f"{low + width / 2:.9g}", f"{width:.9g}"
 
 
 def _add_anatomy(new: pydicom.Dataset, old: pydicom.Dataset) -> None:
