@@ -268,7 +268,7 @@ def test_an_edit_writes_what_it_promises(run, tmp_path, make_chest, chest_file, 
     assert mask.dtype == bool and mask.shape == pixels.shape
     with Image.open(folder / "edited.png") as edited:
         assert edited.text["Synthetic"] == "yes" and edited.text["Seed"] == "3"
-        assert edited.text["Instruction"] == ADD and str(tiny_model) in edited.text["Model"]
+        assert edited.text["Instruction"] == ADD and f"{tiny_model.name} sha256:" in edited.text["Model"]
         changed = np.asarray(edited) != pixels
     assert changed[mask].any() and not changed[~mask].any()
     for name in ("comparison.png", "guidance_map.png"):

@@ -311,9 +311,7 @@ def _lut(first: int, entries: np.ndarray) -> pydicom.Dataset:
     item = pydicom.Dataset()
     # The words are the same; the first mapped value decides how they are called.
     words = np.array([len(entries) & 0xFFFF, first & 0xFFFF, 16], dtype=np.uint16)
-    item.add_new(
-        "LUTDescriptor", "SS" if first < 0 else "US", (words.view(np.int16) if first < 0 else words).tolist()
-    )
+    item.add_new("LUTDescriptor", "SS" if first < 0 else "US", (words.view(np.int16) if first < 0 else words).tolist())
     item.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
     return item
 
