@@ -27,7 +27,7 @@ from instructx2x.models.backbone import DTYPES
 
 ADD = "Add the finding of left pleural effusion."
 QUICK = ["--anatomy", "prior", "--steps", "3"]
-RESULT = {"edited.png", "comparison.png", "guidance_map.png", "maps.npz", "report.json"}
+RESULT = {"edited.png", "comparison.png", "guidance_map.png", "mask.png", "maps.npz", "report.json"}
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ def test_an_edit_writes_what_it_promises(run, tmp_path, make_chest, chest_file, 
     assert mask.dtype == bool and mask.shape == pixels.shape
     with Image.open(folder / "edited.png") as edited:
         assert edited.text["Synthetic"] == "yes" and edited.text["Seed"] == "3"
-        assert edited.text["Instruction"] == ADD and str(tiny_model) in edited.text["Model"]
+        assert edited.text["Instruction"] == ADD and f"{tiny_model.name} sha256:" in edited.text["Model"]
         changed = np.asarray(edited) != pixels
     assert changed[mask].any() and not changed[~mask].any()
     for name in ("comparison.png", "guidance_map.png"):
@@ -313,6 +313,7 @@ def test_guidance_gives_the_maps_of_the_edit(run, tmp_path, chest_file, tiny_mod
     assert code == 0 and "changed:" not in said
     assert {path.name for path in (tmp_path / "maps/chest").iterdir()} == {
         "guidance_map.png",
+        "mask.png",
         "maps.npz",
         "report.json",
     }

@@ -11,7 +11,7 @@ from instructx2x.imaging.reading import read
 
 ADD = "Add the finding of left pleural effusion."
 QUICK = {"anatomy": "prior", "steps": 2}
-FILES = {"edited.png", "guidance_map.png", "comparison.png", "maps.npz", "report.json"}
+FILES = {"edited.png", "guidance_map.png", "comparison.png", "mask.png", "maps.npz", "report.json"}
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_where_nothing_is_edited_there_is_no_mean_edit(editor, make_chest, tmp_p
 
 def test_guidance_alone_writes_its_maps(editor, make_chest, tmp_path):
     folder = editor.open(make_chest()).guidance(ADD, anatomy="prior").save(tmp_path)
-    assert entries(folder) == {"guidance_map.png", "maps.npz", "report.json"}
+    assert entries(folder) == {"guidance_map.png", "mask.png", "maps.npz", "report.json"}
 
 
 def test_an_earlier_result_is_only_replaced_when_asked(result, tmp_path):

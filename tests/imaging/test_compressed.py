@@ -175,7 +175,11 @@ def test_the_same_picture_in_other_syntaxes(tmp_path, sibling):
     copy = pydicom.dcmread(tmp_path / "edited.dcm")
     assert copy.file_meta.TransferSyntaxUID.is_little_endian
     np.testing.assert_array_equal(copy.pixel_array, expected)
-    for keyword in ("PatientName", "PixelSpacing", "ImagePositionPatient", "StudyDate", "Rows"):
+    for keyword in ("PixelSpacing", "Rows"):
+        assert copy[keyword].value == source[keyword].value
+    write(radiograph, tmp_path / "kept.dcm", text=TEXT, keep_patient=True)
+    copy = pydicom.dcmread(tmp_path / "kept.dcm")
+    for keyword in ("PatientName", "PixelSpacing", "StudyDate", "Rows"):
         assert copy[keyword].value == source[keyword].value
 
 
@@ -225,7 +229,8 @@ def test_big_endian(tmp_path, make_dicom, dtype, bits, vr, meta):
     copy = pydicom.dcmread(tmp_path / "edited.dcm")
     assert copy.file_meta.TransferSyntaxUID == uid.ExplicitVRLittleEndian
     np.testing.assert_array_equal(copy.pixel_array, pixels)
-    np.testing.assert_array_equal(read(tmp_path / "edited.dcm").table, radiograph.table)
+    # A table is written with 16 bits.
+    np.testing.assert_allclose(read(tmp_path / "edited.dcm").table, radiograph.table, atol=1e-5)
 
 
 # Damage.
@@ -314,4 +319,4 @@ def test_an_overlay_in_unused_bits_leaves_the_pixels_alone(tmp_path, make_dicom,
     write(radiograph, tmp_path / "edited.dcm", text=TEXT)
     copy = pydicom.dcmread(tmp_path / "edited.dcm")
     np.testing.assert_array_equal(copy.pixel_array, values)
-    np.testing.assert_array_equal(copy.overlay_array(0x6000), mark)
+    assert not any(tag.group == 0x6000 for tag in copy.keys())

@@ -16,6 +16,7 @@ from instructx2x.cli.options import (
     Device,
     Dtype,
     ImageGuidance,
+    KeepPatient,
     Model,
     Profile,
     Relevance,
@@ -66,6 +67,7 @@ def batch(
     threshold: Threshold = None,
     relevance: Relevance = True,
     scheduler: Scheduler = None,
+    keep_patient: KeepPatient = False,
     device: Device = None,
     dtype: Dtype = "float32",
     overwrite: Annotated[
@@ -104,6 +106,7 @@ def batch(
             threshold=threshold,
             relevance=relevance,
             scheduler=scheduler,
+            keep_patient=keep_patient,
         )
     failed = sum(entry["status"] == "failed" for entry in entries)
     print(one_line(f"{out}: {len(entries) - failed} of {len(entries)} rows done; see sheet.png and {MANIFEST}"))

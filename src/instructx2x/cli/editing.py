@@ -18,6 +18,7 @@ from instructx2x.cli.options import (
     Image,
     ImageGuidance,
     Instruction,
+    KeepPatient,
     Model,
     Out,
     Overwrite,
@@ -58,6 +59,7 @@ def edit(
     region: Region = None,
     protect: Protect = None,
     scheduler: Scheduler = None,
+    keep_patient: KeepPatient = False,
     device: Device = None,
     dtype: Dtype = "float32",
     overwrite: Overwrite = False,
@@ -65,7 +67,8 @@ def edit(
     """Edit an X-ray as an instruction says.
 
     Writes OUT/<image's name>/ with the edited image in the source's format, size and depth, comparison.png,
-    guidance_map.png, maps.npz and report.json. Outside the mask no pixel changes.
+    guidance_map.png, mask.png, maps.npz and report.json; of a DICOM source also mask.dcm and guidance_map.dcm. Outside
+    the mask no pixel changes. A DICOM edit belongs to nobody unless --keep-patient is given.
 
     `x2x edit chest.png "Add the finding of left pleural effusion." -o out`
 
@@ -89,6 +92,7 @@ def edit(
             region=region,
             protect=protect,
             scheduler=scheduler,
+            keep_patient=keep_patient,
             callback=lambda done, total, latents: advance(total=samples * total),
         )
     _save(result, out, overwrite)
@@ -112,8 +116,8 @@ def guidance(
 ) -> None:
     """Show where an instruction would edit an X-ray, without editing it.
 
-    Writes OUT/<image's name>/ with guidance_map.png, maps.npz and report.json: the maps that `x2x edit` with the same
-    arguments follows.
+    Writes OUT/<image's name>/ with guidance_map.png, mask.png, maps.npz and report.json: the maps that `x2x edit` with
+    the same arguments follows.
 
     `x2x guidance chest.png "Remove the finding of edema." -o maps`
     """

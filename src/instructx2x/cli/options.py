@@ -136,6 +136,14 @@ Scheduler = Annotated[
         show_default=False,
     ),
 ]
+KeepPatient = Annotated[
+    bool,
+    typer.Option(
+        "--keep-patient",
+        help="Keep the patient's and study's identity in DICOM results, for work inside an archive. By default they "
+        "belong to nobody.",
+    ),
+]
 Device = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="cpu, cuda, ...  [default: cuda where there is one]", show_default=False),

@@ -35,6 +35,9 @@ MANIFEST, SECONDS, SHEET = RESERVED
 # What a killed run leaves beside its results: half a folder of `Result.save`, half a file of `atomic_write`.
 _LEFT_OVER = re.compile(r"\.([0-9a-f]{32}\.(partial|earlier)|[0-9a-f]{16}\.(jsonl|png))")
 
+# A path from the root on, and its last name.
+_ABSOLUTE = re.compile(r"(?<![\w./~-])/(?:[^/\s:;,'\"]+/)*([^/\s:;,'\"]+)")
+
 Entry = dict[str, Any]
 
 
@@ -184,11 +187,11 @@ class _Run:
         return entry
 
     def _identity(self, row: Row, content: str) -> dict[str, str]:
-        return {"image": row.image, "image_sha256": content, "settings": self.settings}
+        return {"image": Path(row.image).name, "image_sha256": content, "settings": self.settings}
 
 
 def _asked(row: Row) -> Entry:
-    return {"row": row.number, "image": row.image, "instruction": row.instruction, "seed": row.seed}
+    return {"row": row.number, "image": Path(row.image).name, "instruction": row.instruction, "seed": row.seed}
 
 
 def _done(row: Row, report: dict[str, Any]) -> Entry:
@@ -206,10 +209,17 @@ def _done(row: Row, report: dict[str, Any]) -> Entry:
 
 def _failed(row: Row, error: Exception) -> Entry:
     acted_on = of_the_user(error)
-    reason = " ".join(str(acted_on or error).split())
+    reason = _without_folders(" ".join(str(acted_on or error).split()), row.path)
     if acted_on is None:
         reason = f"{type(error).__name__}: {reason} - a defect of this program"
     return _asked(row) | {"status": "failed", "reason": reason}
+
+
+def _without_folders(text: str, path: Path) -> str:
+    """A message with bare file names: the manifest is passed on, and paths tell who works where."""
+    for written in (repr(str(path)), str(path)):
+        text = text.replace(written, path.name)
+    return _ABSOLUTE.sub(r"\1", text)
 
 
 def _line(entry: Entry) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import diffusers
@@ -30,10 +31,16 @@ def software() -> dict[str, str]:
     }
 
 
+def _bare(name: str | Path) -> str:
+    """A word or a hub id as it is; of a folder or file here its name alone, for paths tell who works where."""
+    path = Path(name).expanduser()
+    return path.resolve().name if path.exists() or path.is_absolute() else str(name)
+
+
 def model(backbone: Backbone) -> dict[str, Any]:
     """Which model this is, and how it runs."""
     return {
-        "name": backbone.name,
+        "name": _bare(backbone.name),
         "sha256": backbone.digest,
         "working_size": backbone.size,
         "calibrated": backbone.calibrated,
@@ -71,7 +78,7 @@ def make_report(study: Study, request: Request, plan: Plan, image: Radiograph | 
         "profile": settings.profile.name,
         "seed": request.seed,
         "parameters": {
-            "anatomy": str(settings.anatomy),
+            "anatomy": _bare(settings.anatomy),
             "threshold": settings.threshold,
             "relevance": settings.relevance,
         },

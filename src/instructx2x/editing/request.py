@@ -33,7 +33,7 @@ class Area:
 
     Attributes:
         pixels: (H, W) bool at the source's size.
-        origin: the file, the boxes, or "an array".
+        origin: the file's name, the boxes, or "an array".
     """
 
     pixels: np.ndarray
@@ -153,7 +153,7 @@ def _read_region(region: Region | None, name: str, shape: tuple[int, int]) -> Ar
     height, width = shape
     if isinstance(region, str) and _BOXES.fullmatch(region):
         return Area(_boxes(region, name, shape), region)
-    origin = "an array" if isinstance(region, np.ndarray) else str(region)
+    origin = "an array" if isinstance(region, np.ndarray) else Path(region).name
     wanted = f"{name} must have the image's size, {width} x {height} pixels"
     if not isinstance(region, np.ndarray):
         try:

@@ -16,11 +16,12 @@ import torch
 from instructx2x.editing import pictures
 from instructx2x.errors import OutputError
 from instructx2x.imaging.radiograph import Radiograph
-from instructx2x.imaging.writing import edited_suffix, replace_folder, write, write_png
+from instructx2x.imaging.segmentation import write_segmentation
+from instructx2x.imaging.writing import edited_suffix, eight_bit, replace_folder, write, write_png
 from instructx2x.results.seal import seal
 
 # Beside report.json and the edited image every result of an edit has these.
-FILES = ("comparison.png", "guidance_map.png", "maps.npz")
+FILES = ("comparison.png", "guidance_map.png", "maps.npz", "mask.png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +109,7 @@ class Guidance:
 
     def _write(self, folder: Path) -> None:
         write_png(self.overlay(), folder / "guidance_map.png", text=self._text())
+        write_png(eight_bit(self.mask), folder / "mask.png", text=self._text())
         _write_maps(self._maps(), folder / "maps.npz")
 
 
@@ -124,6 +126,7 @@ class Result(Guidance):
         sample_spread: (H, W) float32, standard deviation of the samples' brightness.
         mask_frequency: (H, W) float32 in [0, 1], how often each pixel is in the mask over the seeds' own relevance
             noise.
+        keep_patient: whether DICOM files keep the patient's identity, see `imaging.derived`.
     """
 
     image: Radiograph
@@ -132,6 +135,7 @@ class Result(Guidance):
     sample_mean: Radiograph | None = None
     sample_spread: np.ndarray | None = None
     mask_frequency: np.ndarray | None = None
+    keep_patient: bool = False
 
     def comparison(self) -> np.ndarray:
         """Input, edited, difference and guidance map: (h, w, 3) uint8, see `pictures.comparison`."""
@@ -143,22 +147,29 @@ class Result(Guidance):
 
     def _write(self, folder: Path) -> None:
         ending = edited_suffix(self.image)
-        write(self.image, folder / f"edited{ending}", text=self._text())
+        edited = folder / f"edited{ending}"
+        self._write_image(self.image, edited, self._text())
+        if ending == ".dcm":
+            write_segmentation(edited, self.mask, folder / "mask.dcm")
+            write_segmentation(edited, self.guidance, folder / "guidance_map.dcm")
         if len(self.samples) > 1:
             self._write_samples(folder, ending)
         write_png(self.comparison(), folder / "comparison.png", text=self._text())
         super()._write(folder)
+
+    def _write_image(self, image: Radiograph, path: Path, text: dict[str, str]) -> None:
+        write(image, path, text=text, source=self.source, keep_patient=self.keep_patient)
 
     def _write_samples(self, folder: Path, ending: str) -> None:
         first = self.report["seed"]
         last = first + len(self.samples) - 1
         shared = {**self._text(), "Mask of seed": str(first)}
         for seed, sample in enumerate(self.samples[1:], start=first + 1):
-            write(sample, folder / f"edited_seed_{seed}{ending}", text={**shared, "Seed": str(seed)})
+            self._write_image(sample, folder / f"edited_seed_{seed}{ending}", {**shared, "Seed": str(seed)})
         shared["Seed"] = f"{first} to {last}"
         # Where nothing was to be edited, the mean would be the source under another name.
         if self.mask.any():
-            write(self.sample_mean, folder / f"edited_mean{ending}", text=shared)
+            self._write_image(self.sample_mean, folder / f"edited_mean{ending}", shared)
         before, mean = self.source.display(), self.sample_mean.display()
         picture = pictures.seeds(before, mean, self.sample_spread, self.mask_frequency, len(self.samples))
         write_png(picture, folder / "samples.png", text=shared)

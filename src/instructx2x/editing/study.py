@@ -110,6 +110,7 @@ class Study:
         scheduler: str | SchedulerMixin | None = None,
         region: Region | None = None,
         protect: Region | None = None,
+        keep_patient: bool = False,
         callback: sampling.Callback | None = None,
         noise: torch.Tensor | None = None,
         relevance_noise: torch.Tensor | None = None,
@@ -137,6 +138,8 @@ class Study:
                 editing is allowed; or boxes in pixels, "x,y,width,height", several with ";" between them. It
                 narrows the pseudo mask; with anatomy="none" it stands in its place.
             protect: the opposite: where nothing may change.
+            keep_patient: whether DICOM files that the result writes keep the patient's and study's identity, for
+                work inside an archive. By default they belong to nobody.
             callback: called after every step of every sample with (steps done, steps in all, latents); an
                 exception in it ends the edit.
             noise: (1, c, h, w), in place of the seed's, for the start and the kept region.
@@ -173,9 +176,12 @@ class Study:
             verification = self._verify(request, several["samples"])
         report = make_report(self, request, plan, image)
         report["verification"] = verification
+        report["keep_patient"] = keep_patient
         if count > 1:
             report["samples"] = count
-        return Result(**self._maps(plan), report=report, image=image, latents=latents, **several)
+        return Result(
+            **self._maps(plan), report=report, image=image, latents=latents, keep_patient=keep_patient, **several
+        )
 
     def _request(self, instruction: str, seed: int, profile: str, *regions: Region | None, **choices: Any) -> Request:
         shape = self.radiograph.pixels.shape

@@ -1,10 +1,7 @@
-"""DICOM: single-frame projection radiographs, their display, and the derived copy that carries an edit."""
+"""DICOM: single-frame projection radiographs and their display."""
 
 from __future__ import annotations
 
-import copy
-import hashlib
-from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -31,16 +28,6 @@ MODALITIES = {
 # More than any radiograph's header needs; bounds the time and memory that a built one can cost.
 MAX_READS = 50_000
 MAX_ELEMENT = 1 << 20
-# What an edit makes untrue: thumbnails, statistics of the pixels, signatures over them.
-STALE = (
-    "IconImageSequence",
-    "SmallestImagePixelValue",
-    "LargestImagePixelValue",
-    "SmallestPixelValueInSeries",
-    "LargestPixelValueInSeries",
-    "MACParametersSequence",
-    "DigitalSignaturesSequence",
-)
 UNCOMPRESSED = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 # Binary values whose bytes a big-endian file swaps, and the size of their words.
 WORDS = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
@@ -77,49 +64,6 @@ def read(data: bytes, path: Path | None) -> Radiograph:
         raise InputError("no contrast: the VOI window shows every pixel alike; correct or remove it")
     lossy = lossy or dataset.get("LossyImageCompression") == "01"
     return Radiograph(pixels, table, first, bits, "dicom", lossy, dataset, path, padding, warnings)
-
-
-def derived(radiograph: Radiograph, text: Mapping[str, str]) -> pydicom.Dataset:
-    """A data set to write: the source's header, the present pixels, the marks of a synthetic derived image.
-
-    The new instance and series UIDs are computed from the source's, the pixels and the text, so the same edit
-    always gives the same file, and two edits never share an identity.
-
-    Args:
-        radiograph: read from DICOM.
-        text: what DerivationDescription tells, as "key: value; ..." (1,024 ASCII characters at most).
-    """
-    dataset = copy.deepcopy(radiograph.dataset)
-    for keyword in STALE:
-        if keyword in dataset:
-            del dataset[keyword]
-    source = (dataset.get("SOPInstanceUID", ""), dataset.get("SeriesInstanceUID", ""))
-    story = "; ".join(f"{key}: {value}" for key, value in text.items())
-    entropy = [*map(str, source), hashlib.sha256(radiograph.pixels.tobytes()).hexdigest(), story]
-
-    if "SOPClassUID" not in dataset:
-        dataset.SOPClassUID = MODALITIES.get(dataset.Modality, uid.SecondaryCaptureImageStorage)
-    if source[0]:
-        reference = pydicom.Dataset()
-        reference.ReferencedSOPClassUID = dataset.SOPClassUID
-        reference.ReferencedSOPInstanceUID = source[0]
-        dataset.SourceImageSequence = [reference]
-    dataset.SOPInstanceUID = uid.generate_uid(entropy_srcs=["instance", *entropy])
-    dataset.SeriesInstanceUID = uid.generate_uid(entropy_srcs=["series", *entropy])
-    dataset.ImageType = ["DERIVED", "SECONDARY", *listed(dataset.get("ImageType"))[2:]]
-    dataset.SyntheticData = "YES"
-    dataset.SeriesDescription = f"SYNTHETIC {dataset.get('SeriesDescription') or ''}".strip()[:64]
-    # ASCII, because the source's character set may not hold what the user typed.
-    dataset.DerivationDescription = story.encode("ascii", "replace").decode()[:1024]
-
-    body = radiograph.pixels.astype(radiograph.pixels.dtype.newbyteorder("<")).tobytes()
-    dataset.add_new("PixelData", "OB" if dataset.BitsAllocated == 8 else "OW", body + bytes(len(body) % 2))
-    # A new one: what the source's meta says of its maker and way here is not true of the copy.
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = radiograph.dataset.file_meta.TransferSyntaxUID
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    return dataset
 
 
 class _Metered(BytesIO):

@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image, PngImagePlugin
 
 from ..errors import OutputError
-from . import dicom
+from .derived import derived
 from .radiograph import Radiograph, label
 
 
@@ -30,18 +30,26 @@ def edited_suffix(radiograph: Radiograph) -> str:
     return {"png": ".png", "tiff": ".tiff", "jpeg": ".png", "dicom": ".dcm"}[radiograph.format]
 
 
-def write(radiograph: Radiograph, path: str | os.PathLike, *, text: Mapping[str, str]) -> None:
+def write(
+    radiograph: Radiograph,
+    path: str | os.PathLike,
+    *,
+    text: Mapping[str, str],
+    source: Radiograph | None = None,
+    keep_patient: bool = False,
+) -> None:
     """Write a radiograph without loss; the suffix chooses the format.
 
     `.tif` and `.tiff` keep the stored values and WhiteIsZero; `.dcm`, for DICOM sources, keeps the pixel
-    format and makes a derived instance; `.png` keeps unsigned values as they are. PNG knows neither negative
-    values nor WhiteIsZero: there the values are shifted or mirrored, and the entry "Stored value" says how to
-    take them back.
+    format and makes a derived instance of nobody (see `derived.derived`); `.png` keeps unsigned values as they
+    are. PNG knows neither negative values nor WhiteIsZero: there the values are shifted or mirrored, and the
+    entry "Stored value" says how to take them back.
 
     Args:
         radiograph: what to write.
         path: the new file; an existing one is replaced in one step.
         text: entries of the PNG (tEXt), or of the TIFF's or DICOM file's description.
+        source, keep_patient: of `.dcm`, see `derived.derived`.
 
     Raises:
         OutputError: a suffix that cannot hold it, or a place that cannot be written to; nothing is left.
@@ -66,20 +74,22 @@ def write(radiograph: Radiograph, path: str | os.PathLike, *, text: Mapping[str,
         }
         atomic_write(path, lambda file: tifffile.imwrite(file, radiograph.pixels, **tags))
     elif suffix == ".dcm" and radiograph.dataset is not None:
-        _write_dicom(radiograph, path, text)
+        _write_dicom(radiograph, path, text, source, keep_patient)
     elif suffix == ".dcm":
-        source = radiograph.format.upper()
-        raise OutputError(f"{label(path)}: a {source} source has no DICOM header; write .png or .tiff")
+        known = radiograph.format.upper()
+        raise OutputError(f"{label(path)}: a {known} source has no DICOM header; write .png or .tiff")
     else:
         raise OutputError(f"{label(path)}: a radiograph is written as .png, .tiff or (from DICOM) .dcm")
 
 
-def _write_dicom(radiograph: Radiograph, path: Path, text: Mapping[str, str]) -> None:
+def _write_dicom(
+    radiograph: Radiograph, path: Path, text: Mapping[str, str], source: Radiograph | None, keep_patient: bool
+) -> None:
     try:
         with warnings.catch_warnings():
-            # Oddities of the source's header are kept, not judged.
+            # Oddities of the source's header are left out, not told.
             warnings.simplefilter("ignore")
-            dataset = dicom.derived(radiograph, text)
+            dataset = derived(radiograph, text, source=source, keep_patient=keep_patient)
             atomic_write(path, lambda file: dataset.save_as(file, enforce_file_format=True))
     except OutputError:
         raise
