@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image, PngImagePlugin
 
@@ -16,7 +17,7 @@ from instructx2x.results.verify import results_in, verify_batch, verify_result
 
 ADD = "Add the finding of left pleural effusion."
 QUICK = {"anatomy": "prior", "steps": 1}
-PARTS = ("edited.png", "comparison.png", "guidance_map.png", "maps.npz")
+PARTS = ("edited.png", "comparison.png", "guidance_map.png", "mask.png", "maps.npz")
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +38,25 @@ def made(editor, make_chest, tmp_path_factory):
     scan.edit(ADD, samples=2, **QUICK).save(out)
     film.edit(ADD, profile="official", anatomy="prior", steps=1).save(out, name="published")
     film.edit(ADD, threshold=1.0, **QUICK).save(out, name="sparse")
+    write_dicom(sources / "cr.dcm", make_chest(90, 75, 4095, np.uint16))
+    cr = editor.open(sources / "cr.dcm")
+    cr.edit(ADD, **QUICK).save(out)
+    cr.edit(ADD, region=np.zeros((90, 75), bool), **QUICK).save(out, name="nowhere")
     film.guidance(ADD, anatomy="prior").save(out, name="maps")
     return sources, out
+
+
+def write_dicom(path, pixels):
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID = pydicom.uid.ComputedRadiographyImageStorage, "1.2.3"
+    dataset.Modality, dataset.PhotometricInterpretation = "CR", "MONOCHROME2"
+    dataset.SamplesPerPixel, dataset.PixelRepresentation = 1, 0
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+    dataset.add_new("PixelData", "OW", pixels.tobytes())
+    dataset.save_as(path, enforce_file_format=True)
 
 
 @pytest.fixture
@@ -47,11 +65,11 @@ def result(made, tmp_path):
     return shutil.copytree(made[1] / "film", tmp_path / "film")
 
 
-@pytest.mark.parametrize("name", ["film", "scan", "published", "sparse", "maps"])
+@pytest.mark.parametrize("name", ["film", "scan", "published", "sparse", "cr", "nowhere", "maps"])
 def test_what_was_just_written_holds(made, name):
     sources, out = made
     assert verify_result(out / name) == []
-    source = sources / ("scan.tiff" if name == "scan" else "film.png")
+    source = sources / {"scan": "scan.tiff", "cr": "cr.dcm", "nowhere": "cr.dcm"}.get(name, "film.png")
     assert verify_result(out / name, source) == verify_result(out / name, sources) == []
 
 
@@ -74,7 +92,8 @@ def repaint(path, where, by=1):
     for key, value in image.text.items():
         marks.add_text(key, value)
     pixels = np.array(image)
-    pixels[where] = np.where(pixels[where] < 128, pixels[where] + by, pixels[where] - by)
+    value = int(pixels[where])
+    pixels[where] = value + by if value < 128 else value - by
     Image.fromarray(pixels).save(path, pnginfo=marks)
 
 
@@ -159,6 +178,7 @@ FAULTS = {
     "another mark's model": without_mark("edited.png", "Model", "another"),
     "another mark's instruction": without_mark("edited.png", "Instruction", "Add the finding of edema."),
     "a smaller edited image": cropped("edited.png"),
+    "another mask picture": lambda folder: repaint(folder / "mask.png", (30, 30)),
     "smaller maps": smaller_maps,
     "a map missing": lambda folder: np.savez(folder / "maps.npz", mask=np.load(folder / "maps.npz")["mask"]),
     "a map of another kind": lambda folder: rewrite_maps(folder, mask=np.load(folder / "maps.npz")["mask"] * 1.0),
@@ -169,7 +189,7 @@ FAULTS = {
     "another threshold": edited_report("parameters", "threshold", value=0.9),
     "not synthetic": edited_report("synthetic", value=False),
     "pixels outside": edited_report("pixels_changed_outside_mask", value=1),
-    **{f"no mark on {name}": without_mark(name) for name in ("edited.png", "comparison.png", "guidance_map.png")},
+    **{f"no mark on {name}": without_mark(name) for name in PARTS[:-1]},
     **{f"{name} cut short": truncated(name) for name in PARTS},
     **{f"no {name}": lambda folder, name=name: (folder / name).unlink() for name in PARTS},
 }
@@ -227,6 +247,28 @@ def test_samples_and_the_published_algorithm_are_checked_too(made, tmp_path):
     changed_map("guidance", 0.5)(published)
     reseal(published)
     assert any("does not follow" in problem for problem in verify_result(published))
+
+
+def spoiled_dicom(name, change):
+    def spoil(folder):
+        dataset = pydicom.dcmread(folder / name)
+        change(dataset)
+        dataset.save_as(folder / name)
+
+    return spoil
+
+
+def other_bytes(dataset):
+    dataset.PixelData = bytes(len(dataset.PixelData))
+
+
+@pytest.mark.parametrize("name", ["edited.dcm", "mask.dcm", "guidance_map.dcm"])
+@pytest.mark.parametrize("change", [other_bytes, lambda dataset: dataset.pop("SyntheticData"), None])
+def test_dicom_files_are_checked_too(made, tmp_path, name, change):
+    folder = shutil.copytree(made[1] / "cr", tmp_path / "cr")
+    (spoiled_dicom(name, change) if change else truncated(name))(folder)
+    reseal(folder)
+    assert any(problem.startswith(name) for problem in verify_result(folder))
 
 
 def test_a_batch_agrees_with_its_results(editor, made, tmp_path):

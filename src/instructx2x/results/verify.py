@@ -26,13 +26,13 @@ from instructx2x.files import digest
 from instructx2x.imaging.geometry import Frame
 from instructx2x.imaging.radiograph import MAX_PIXELS
 from instructx2x.imaging.reading import read
+from instructx2x.imaging.writing import eight_bit
 from instructx2x.results.seal import REPORT, SCHEMA, pixels_digest, report_digest
 
 MAX_REPORT_BYTES = 50_000_000
 MAPS = {"relevance": "f4", "relevance_spread": "f4", "pseudo_mask": "f4", "guidance": "f4", "mask": "?"}
 SAMPLE_MAPS = {"sample_spread": "f4", "mask_frequency": "f4"}
 SQUARE_MAPS = {"relevance_cells": "f4", "pseudo_mask_square": "f4"}
-PICTURES = ("comparison.png", "guidance_map.png")
 
 
 class _Wrong(Exception):
@@ -75,6 +75,7 @@ def verify_result(folder: Path, sources: Path | None = None) -> list[str]:
     try:
         maps = _maps(folder, report)
         problems += _arithmetic(maps, report)
+        problems += _copies(folder, report, maps)
         problems += _edits(folder, report, maps["mask"], sources)
     except _Wrong as error:
         problems.append(str(error))
@@ -167,7 +168,9 @@ def _threshold(report: dict[str, Any]) -> float:
 def _files(folder: Path, report: dict[str, Any]) -> list[str]:
     """Every file that the report names is there with its digest, and no other file is."""
     problems = []
-    needed = {"maps.npz", "guidance_map.png"}
+    needed = {"maps.npz", "guidance_map.png", "mask.png"}
+    if report.get("written_as") == "edited.dcm":
+        needed |= {"mask.dcm", "guidance_map.dcm"}
     if "written_as" in report:
         needed |= {report["written_as"], "comparison.png"}
         count = report.get("samples", 1)
@@ -258,6 +261,26 @@ def _published_arithmetic(maps: dict[str, np.ndarray], report: dict[str, Any]) -
             yield f"maps.npz: {name} does not follow from relevance_cells and pseudo_mask_square"
 
 
+def _copies(folder: Path, report: dict[str, Any], maps: dict[str, np.ndarray]) -> Iterator[str]:
+    """The mask and the guidance map in other formats are those of maps.npz."""
+    expected = {
+        "mask.png": eight_bit(maps["mask"]),
+        "mask.dcm": maps["mask"].astype(np.uint8),
+        "guidance_map.dcm": eight_bit(maps["guidance"]),
+    }
+    for name, values in expected.items():
+        if name in report["files"]:
+            with _reading(name):
+                found = pydicom.dcmread(folder / name).pixel_array if name.endswith(".dcm") else _gray(folder / name)
+            if not np.array_equal(found, values):
+                yield f"{name}: is not that of maps.npz"
+
+
+def _gray(path: Path) -> np.ndarray:
+    with Image.open(path, formats=("PNG",)) as image:
+        return np.asarray(image)
+
+
 def _edits(folder: Path, report: dict[str, Any], mask: np.ndarray, sources: Path | None) -> Iterator[str]:
     """The edited images: their size, their pixels outside the mask, and what the report counts of them."""
     source, original = sources, None
@@ -317,7 +340,7 @@ def stored_pixels(path: Path) -> np.ndarray:
 def _reading(name: str) -> Iterator[None]:
     try:
         yield
-    except (InputError, OSError, ValueError, SyntaxError) as error:
+    except (InputError, OSError, ValueError, SyntaxError, AttributeError, pydicom.errors.InvalidDicomError) as error:
         raise _Wrong(f"{name}: cannot be read") from error
 
 
@@ -329,7 +352,7 @@ def _marks(folder: Path, report: dict[str, Any]) -> Iterator[str]:
             continue
         try:
             marks = _marks_of(path)
-        except (OSError, ValueError, SyntaxError, KeyError, InputError):
+        except (OSError, ValueError, SyntaxError, KeyError, pydicom.errors.InvalidDicomError):
             yield f"{name}: cannot be read"
             continue
         if marks is None:
