@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from . import vocabulary as words
 from .refusals import Notes
@@ -61,7 +62,7 @@ class Frame:
     """
 
     pattern: re.Pattern[str]
-    rewritten: tuple[str, ...]
+    rewritten: tuple[str | Callable[[re.Match[str]], str], ...]
     reason: str | None = None
 
 
@@ -106,7 +107,7 @@ def _frame(pattern: str, *rewritten: str, reason: str | None = None) -> Frame:
     pattern = re.sub(r" (?!\?)", r" (?:(?:a|an|the) ){0,2}", pattern)
     for name, part in _PARTS.items():
         pattern = pattern.replace(f"{{{name}}}", part)
-    return Frame(re.compile(rf"(?<![\w'])(?:{pattern})(?![\w'])"), rewritten, reason)
+    return Frame(re.compile(rf"(?<![\w'])(?:{pattern})(?:(?<=\s)|(?![\w']))"), rewritten, reason)
 
 
 _IMAGE_SIDE = "sides are the patient's, not the image's, and the image's left is the patient's right"
@@ -124,25 +125,25 @@ _SOME = (
 )
 _SOMEWHAT = r"(?:partially|partly|somewhat|slightly|mostly|incompletely|in part|halfway|bit|little|to some extent)"
 
-_FLIPPED = (("left", "right"), ("right", "left"))
+_OTHER = {"left": "right", "right": "left"}
 
 
-def _image_side(pattern: str) -> tuple[Frame, ...]:
-    """The pattern for each side; it is the other side of the patient, or meant as the patient's after all."""
-    return tuple(
-        _frame(pattern.replace("{SIDE}", side), rf"\g<kept>{other}", rf"\g<kept>{side}", reason=_IMAGE_SIDE)
-        for side, other in _FLIPPED
-    )
+def _image_side(pattern: str) -> Frame:
+    """A side of the image: it is the patient's other side, or was meant as the patient's after all."""
+    frame = _frame(pattern.replace("{SIDE}", "(?P<side>left|right)"), reason=_IMAGE_SIDE)
+    return replace(frame, rewritten=(lambda m: m["kept"] + _OTHER[m["side"]], lambda m: m["kept"] + m["side"]))
 
 
 FRAMES: tuple[Frame, ...] = (
     # -- the image's sides; "the patient's left" is clear wherever it stands
-    *_image_side(r"(?<!patient's\s)(?P<kept>(?:(?:upper|lower|top|bottom) )?){SIDE}(?: {PART})*(?: (?:of|in|on|at|within|side of) (?:(?:this|that|his|her) )?{IMAGE})(?! of)"),
-    *_image_side(r"(?<!patient's\s)(?P<kept>(?:(?:upper|lower) )?){SIDE}(?: {PART})* {IMAGE}"),
-    *_image_side(r"{IMAGE}(?P<kept>(?: (?:upper|lower))? ){SIDE}(?: {PART})*{END}"),
-    *_image_side(r"(?:image's|picture's|film's|x ray's|radiograph's|screen's)(?P<kept>(?: (?:upper|lower))? ){SIDE}(?: {PART})*"),
-    *_image_side(r"{VIEWER}(?: own)?(?P<kept> ){SIDE}(?: (?:hand|side))*"),
-    *_image_side(r"(?P<kept>){SIDE}(?: {PART})*,? {SEEN}[^.;!?]{0,40}"),
+    _image_side(r"(?<!patient's\s)(?P<kept>(?:(?:upper|lower|top|bottom) )?){SIDE}(?: {PART})*(?: (?:of|in|on|at|within|side of) (?:(?:this|that|his|her) )?{IMAGE})(?! of)"),
+    _image_side(r"(?<!patient's\s)(?P<kept>(?:(?:upper|lower) )?){SIDE}(?: {PART})* {IMAGE}"),
+    _image_side(r"{IMAGE}(?P<kept>(?: (?:upper|lower))? ){SIDE}(?: {PART})*{END}"),
+    _image_side(r"(?:image's|picture's|film's|x ray's|radiograph's|screen's)(?P<kept>(?: (?:upper|lower))? ){SIDE}(?: {PART})*"),
+    _image_side(r"(?P<kept>(?:(?:upper|lower|top|bottom) )?){SIDE}(?: hand)? corner"),
+    _image_side(r"(?P<kept>(?:top|bottom) ){SIDE}(?: {PART})*(?! (?:lung|lobe|zone|chest|hemithorax))"),
+    _image_side(r"{VIEWER}(?: own)?(?P<kept> ){SIDE}(?: (?:hand|side))*"),
+    _image_side(r"(?P<kept>){SIDE}(?: {PART})*,? {SEEN}[^.;!?]{0,40}"),
     # -- what would be seen
     _frame(r"(?:what|how) (?:would|will|does|might|could|can|should) {IT}(?:look|appear|be|change|happen)(?: like| as)?(?: if)?", "imagine"),
     _frame(r"(?:what|how) {IT}(?:would|will|might|could|should|looks?) (?:look |appear |be )?(?:like)?(?: if)?", "imagine "),
@@ -150,26 +151,7 @@ FRAMES: tuple[Frame, ...] = (
     _frame(r"(?:change|modify|alter|edit|adjust|update|transform) {IT}(?:so that|so|such that|to) {IT}(?:has|have|shows?|contains?|includes?|displays?|with)", "imagine"),
     _frame(r"(?:edit|modify|alter) {IT}(?:so that|so|to|and|by) (?={VERB})", ""),
     _frame(r"(?:did not|didn't|does not|doesn't|do not|don't|would not|wouldn't) have(?: any)?|no longer (?:has|had|have|shows|with|any)|(?:has|had|have) not got|free of|there (?:is|are|was|were) no longer", "no"),
-    _frame(r"(?:but|yet|while|whereas) (?={VERB}\b)", "and "),
-    # -- verbs in two parts
-    _frame(r"(?:{WISH}|drain) {X} {COPULA}(?:{GONE}|absent|away){END}", r"remove \1"),
-    _frame(r"{WISH} {X} (?:is |are |was |were |being )?no longer (?:there|present|visible|seen)", r"remove \1"),
-    _frame(r"{WISH} {X} (?:added|inserted|drawn in){END}", r"add \1"),
-    _frame(r"(?:(?<=\.\s)|^){X} (?:should|must|shall|needs to|need to|has to|ought to) (?:be )?(?:{GONE}|go|go away|disappear|resolve|vanish){END}", r"remove \1"),
-    _frame(r"(?:(?<=\.\s)|^){X} (?:should|must|shall|needs to|need to|has to|ought to) (?:be )?(?:added|inserted){END}", r"add \1"),
-    _frame(r"(?:(?<=\.\s)|^){X} (?:should|must|shall|needs to|need to|has to|ought to) (?:be|become) (?={LEVEL})", r"change \1 to "),
-    _frame(r"(?:take|get|clear|wipe|cut|rub) {X} (?:away|out|off|up){END}", r"remove \1"),
-    _frame(r"(?:make|let|have|get) {X} (?:to )?(?:disappear|vanish|go away|go|resolve|clear|clear up|dissolve|fade|fade away){END}", r"remove \1"),
-    _frame(r"(?:let|make|have|want|need) {X} (?:to )?(?:progress|grow|go|get|become|advance|worsen|increase|improve|shrink|evolve) (?=(?:to|from|into)\b)", r"change \1 "),
-    _frame(r"(?:make|turn|set|render|want|need|let|get) {X} (?:to be|be|to become|become|look|appear|as|into) (?={LEVEL}{END})", r"change \1 to "),
-    _frame(r"make (?=(?:a|an)\b)", "add "),
-    _frame(r"(?P<before>^|[.,] ?|and )lower (?=(?:the|his|her|this|that|level)\b)", r"\g<before>reduce "),
-    _frame(r"(?:(?<=\.\s)|^)lower (?={X} (?:to|from) {LEVEL})", "reduce "),
-    _frame(r"(?:replace|swap|exchange|substitute) {X} (?:with|by|for)", r"change \1 to"),
-    _frame(r"(?:turn|convert|transform|make) {X} into", r"change \1 to"),
-    _frame(r"collapsed(?P<side>(?: left| right)?)(?P<zone> upper| middle| lower) lobe", r"\g<side>\g<zone> lobe atelectasis"),
-    _frame(r"collapse of(?P<side>(?: left| right)?) lung", r"\g<side> collapsed lung"),
-    _frame(r"({LEVEL})/({LEVEL})", r"\1 to \2"),
+    _frame(r",? ?(?:but|yet|while|whereas)(?: also| instead)? (?={VERB}\b)", ". "),
     # -- parts, sizes, ratios and numbers
     _frame(rf"{{REMOVE}} (?:only |just |away )?{_SOME}", "reduce", reason=_A_PART),
     _frame(rf"{_SOMEWHAT} {{REMOVE}}", "reduce", reason=_A_PART),
@@ -181,6 +163,27 @@ FRAMES: tuple[Frame, ...] = (
     _frame(r"(?:by|in) (?:half|factor of (?:two|three|{NUMBER})|{NUMBER} ?(?:x|times|fold)?)|twofold|threefold", "", reason=_RATIO),
     _frame(r"(?:\d+(?:st|nd|rd|th)|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth)(?P<side>(?: left| right)?)(?P<rib> ribs?)", r"\g<side>\g<rib>", reason=_ONE_RIB),
     _frame(r"ribs? (?:number )?\d+(?: ?(?:-|to|and|through) ?\d+)?", "rib", reason=_ONE_RIB),
+    # -- verbs in two parts
+    _frame(r"(?:make|let|have|get) {X} (?:to )?(?:disappear|vanish|go away|go|resolve|clear|clear up|dissolve|fade|fade away){END}", r"remove \1"),
+    _frame(r"(?:{WISH}|drain) {X} {COPULA}(?:{GONE}|absent|away){END}", r"remove \1"),
+    _frame(r"{WISH} {X} (?:is |are |was |were |being )?no longer (?:there|present|visible|seen)", r"remove \1"),
+    _frame(r"{WISH} {X} (?:added|inserted|drawn in){END}", r"add \1"),
+    _frame(r"(?:(?<=\.\s)|^){X} (?:should|must|shall|needs to|need to|has to|ought to) (?:be )?(?:{GONE}|go|go away|disappear|resolve|vanish){END}", r"remove \1"),
+    _frame(r"(?:(?<=\.\s)|^){X} (?:should|must|shall|needs to|need to|has to|ought to) (?:be )?(?:added|inserted){END}", r"add \1"),
+    _frame(r"(?:(?<=\.\s)|^){X} (?:should|must|shall|needs to|need to|has to|ought to) (?:be|become) (?={LEVEL})", r"change \1 to "),
+    _frame(r"(?:take|get|clear|wipe|cut|rub) {X} (?:away|out|off|up){END}", r"remove \1"),
+    _frame(r"(?:let|make|have|want|need) {X} (?:to )?(?:progress|grow|go|get|become|advance|worsen|increase|improve|shrink|evolve) (?=(?:to|from|into)\b)", r"change \1 "),
+    _frame(r"(?:make|turn|set|render|want|need|let|get) {X} (?:to be|be|to become|become|look|appear|as|into) (?={LEVEL}{END})", r"change \1 to "),
+    _frame(r"make (?=(?:a|an)\b)", "add "),
+    _frame(r"(?P<before>^|[.,] ?|and )lower (?=(?:the|his|her|this|that|level)\b)", r"\g<before>reduce "),
+    _frame(r"(?:(?<=\.\s)|^)lower (?={X} (?:to|from) {LEVEL})", "reduce "),
+    _frame(r"(?:replace|swap|exchange|substitute) {X} (?:with|by|for)", r"change \1 to"),
+    _frame(r"(?:turn|convert|transform|make) {X} into", r"change \1 to"),
+    _frame(r"collapsed(?P<side>(?: left| right)?)(?P<zone> upper| middle| lower) lobe", r"\g<side>\g<zone> lobe atelectasis"),
+    _frame(r"collapse of(?P<side>(?: left| right)?) lung", r"\g<side> collapsed lung"),
+    _frame(r"({LEVEL})/({LEVEL})", r"\1 to \2"),
+    _frame(r"(?:make|turn|get|bring) heart(?: size)? (?:back )?(?:to )?(?:normal|normal again|normal sized)(?: size)?|normali[sz]e heart(?: size)?", "remove cardiomegaly", reason="A heart of normal size is one without cardiomegaly"),
+    _frame(r"(left|right) of (?:heart|spine|midline|trachea|sternum|mediastinum|aorta|stomach)", r"\1", reason="a place beside an organ cannot be asked for: name the side or the zone alone"),
     # -- no level to start from or to go to; another place
     _frame(r"{CHANGE} {X} from (?:none|no|zero|absent|nothing|normal) to ({LEVEL})", r"add \2 \1", reason=_ABSENT),
     _frame(r"{CHANGE} {X} (?:from {LEVEL} )?to (?:none|zero|absent|nothing|normal|0)", r"remove \1", reason=_ABSENT),
@@ -202,6 +205,6 @@ def everyday(text: str, notes: Notes) -> str:
         if frame.pattern.search(text):
             rewritten = frame.rewritten[0]
             if frame.reason:
-                rewritten = notes.mended(frame.reason, *frame.rewritten)
+                rewritten = notes.mended(frame.reason, frame.rewritten)
             text = frame.pattern.sub(rewritten, text)
     return text

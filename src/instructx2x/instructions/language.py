@@ -240,9 +240,7 @@ def _items(verb: str, body: list[Term], notes: Notes) -> list[tuple[str, _Place]
     body = _settled(body, notes)
     at = [index for index, term in enumerate(body) if term.kind is Kind.FINDING]
     if not at:
-        raise InstructionError(
-            f'{quoted(verb.capitalize())} names no finding: name each, as in "Add the finding of edema."'
-        )
+        raise _nothing_named(verb)
     before = body[: at[0]]
     items: list[tuple[str, _Place]] = []
     for start, end in zip(at, [*at[1:], None], strict=True):
@@ -254,6 +252,10 @@ def _items(verb: str, body: list[Term], notes: Notes) -> list[tuple[str, _Place]
         items += [(finding, place) for place in _combined(finding, _places(before), _places(after), notes)]
         before = next_before
     return items
+
+
+def _nothing_named(verb: str) -> InstructionError:
+    return refused(f"{quoted(verb.capitalize())} names no finding: name each", ["Add the finding of edema."])
 
 
 def _combined(finding: str, fronts: list[_Place], backs: list[_Place], notes: Notes) -> list[_Place]:
@@ -413,11 +415,13 @@ def _changes(verb: str, direction: int, body: list[Term], notes: Notes) -> list[
     """The edits of a sentence about levels: findings, each or several together followed by their scale."""
     edits: list[Edit] = []
     body = _stripped(body)
+    if not any(term.kind is Kind.FINDING for term in body):
+        raise _nothing_named(verb)
     if replaced := _replacement(body, notes):
         return replaced
     named_last: Term | None = None
     while body or not edits:
-        named, scale, body = _next_scale(body)
+        named, scale, body = _next_scale(body, named_last)
         found = [term for term in named if term.kind is Kind.FINDING]
         if not found and named_last and named:
             # "the left effusion to small and the right to large"
@@ -425,6 +429,8 @@ def _changes(verb: str, direction: int, body: list[Term], notes: Notes) -> list[
         named_last = found[-1] if found else named_last
         old, new = _old_and_new(scale, direction, notes) if scale else (None, None)
         for finding, place in _items(verb, named, notes):
+            if not FINDINGS[finding].has_level:
+                raise refused(f"{finding.capitalize()} has no level: add or remove it")
             if old and place.level and old != place.level:
                 raise InstructionError(f"{finding.capitalize()} is first {place.level} and {old}: keep one.")
             before = old or place.level
@@ -459,9 +465,16 @@ def _replacement(body: list[Term], notes: Notes) -> list[Edit]:
     ]
 
 
-def _next_scale(body: list[Term]) -> tuple[list[Term], list[Term], list[Term]]:
-    """Cut behind the next scale: the items before it (and their place behind it), the scale, and the rest."""
+def _next_scale(body: list[Term], last: Term | None) -> tuple[list[Term], list[Term], list[Term]]:
+    """Cut behind the next scale: the items before it (and their place behind it), the scale, and the rest.
+
+    Args:
+        last: the finding before, of which the body may go on to speak ("and the right to large").
+    """
     start = next((index for index, term in enumerate(body) if term.kind is Kind.FINDING), len(body))
+    led = [index for index, term in enumerate(body) if term.kind in (Kind.FROM, Kind.TO) and _scales(body, index)]
+    if last and led and led[0] < start and any(term.kind in MODIFIERS for term in body[: led[0]]):
+        start = led[0]
     while start < len(body) and not _scales(body, start):
         start += 1
     end = start
@@ -470,7 +483,9 @@ def _next_scale(body: list[Term]) -> tuple[list[Term], list[Term], list[Term]]:
     stop = end
     while stop < len(body) and body[stop].kind not in SEPARATORS:
         stop += 1
-    behind = body[end:stop]
+    named = {term.value for term in body[:start] if term.kind is Kind.FINDING}
+    # "from mild edema to severe edema" says the finding once more.
+    behind = [term for term in body[end:stop] if not (term.kind is Kind.FINDING and named == {term.value})]
     if any(term.kind in (Kind.FINDING, Kind.LEVEL) for term in behind):
         raise _adrift(behind)
     return body[:start] + behind, body[start:end], _stripped(body[stop:])
@@ -508,10 +523,8 @@ def _old_and_new(scale: list[Term], direction: int, notes: Notes) -> tuple[str |
             '"Change the level of edema from mild to moderate."'
         )
     if len(readings) > 1:
-        notes.mended(
-            f"{quoted(typed)} has two readings: tie the words of a level with hyphens", *map(str, range(len(readings)))
-        )
-    return readings[min(notes.choice, len(readings) - 1)]
+        return notes.mended(f"{quoted(typed)} has two readings: tie the words of a level with hyphens", readings)
+    return readings[0]
 
 
 def _readings(parts: list[str]) -> list[tuple[str, str]]:

@@ -7,12 +7,14 @@ disease is never a suggestion.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from ..errors import InstructionError
 
 MAX_SUGGESTION = 240
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,19 @@ class Notes:
     reasons: list[str] = field(default_factory=list)
     choices: int = 1
 
-    def mended(self, reason: str, *instead: str) -> str:
-        """Note a reason; what this reading takes in place of the words, "" where nothing is named."""
+    def mended(self, reason: str, instead: Sequence[T] = ()) -> T | None:
+        """Note a reason; what this reading takes in place of the words, None where nothing is named."""
         self.reasons.append(reason)
         self.choices = max(self.choices, len(instead))
-        return instead[min(self.choice, len(instead) - 1)] if instead else ""
+        return instead[min(self.choice, len(instead) - 1)] if instead else None
 
 
 def refused(reason: str, suggestions: Iterable[str] = ()) -> InstructionError:
     """A refusal in one line: what is not understood and why, and the sentences that can be written instead."""
     offered = [f'"{text}"' for text in dict.fromkeys(suggestions) if len(text) <= MAX_SUGGESTION]
-    advice = f": write {' or '.join(offered)}" if offered else ""
-    return InstructionError(reason.rstrip(".") + (advice or "."))
+    if not offered:
+        return InstructionError(reason.rstrip(".") + ".")
+    return InstructionError(f"{reason}{', as in' if ': ' in reason else ': write'} {' or '.join(offered)}")
 
 
 def quoted(words: str) -> str:
@@ -76,6 +79,7 @@ _PERSON = Refusal("is the patient's, and only findings can be edited")
 _PICTURE = Refusal("is about the image, and only findings can be edited")
 _QUESTION = Refusal("asks about the image; an instruction changes it: begin with Add, Remove or Change")
 _TURNS = Refusal("turns the meaning round; what is not named is not changed, so leave it out", ("",), cut=True)
+REMOVES = Refusal("turns the meaning round: say what to do instead", ("remove",))
 _WHAT_NOT = Refusal("says what not to do; what is not named is not changed, so leave it out", ("",), cut=True)
 _CONDITION = Refusal("sets a condition, and an instruction has none: leave it out", ("",), cut=True)
 _NAME_EACH = Refusal("does not say what is to go: name each finding to remove; what is not named stays")
@@ -84,7 +88,7 @@ _NO_SEVERITY = Refusal("is no severity: leave it out, or name a level such as mi
 _NO_TEXTURE = Refusal("cannot be asked for: leave it out", ("",))
 _NO_CAUSE = Refusal("tells a cause or course, which cannot be asked for: leave it out", ("",))
 _NO_PLACE = Refusal("is no place that can be asked for: name a side or a zone, or leave it out", ("",))
-_NO_NUMBER = Refusal("cannot be asked for: a number of lesions is not understood, nor any other number", ("",))
+_NO_NUMBER = Refusal("is a number, and a number of lesions cannot be asked for: leave it out", ("",))
 _VAGUE = Refusal("does not say how far: name the level", ("",))
 _IMAGE_PLACE = Refusal("is a place in the image; sides are the patient's, not the image's: name the patient's side")
 
@@ -176,8 +180,12 @@ REFUSED: dict[str, Refusal] = {
                "massive pleural effusion", "massive atelectasis", "massive lung opacity"),
     ),
     "unilateral": Refusal("does not say which side: name left or right", ("left", "right")),
+    **_each(
+        "shadow, shadows",
+        Refusal("leaves open what is meant: name an opacity, a nodule or a mass", ("lung opacity", *_OPEN_SIZE)),
+    ),
     **_each("one side, one lung, one sided", Refusal("does not say which side: name left or right", ("left", "right"))),
-    "both": Refusal('could mean two sides or two findings: for the sides, write bilateral', ("",)),
+    "both": Refusal("could mean two sides or two findings: for the sides, write bilateral", ("bilateral", "")),
     # -- devices, other parts of the body, the patient, the image
     **_each(
         """pacemaker, pacer, pacemaker lead, pacemaker leads, icd, aicd, defibrillator, lead, leads, wire, wires,
@@ -211,9 +219,7 @@ REFUSED: dict[str, Refusal] = {
         _PICTURE,
     ),
     **_each(
-        """left corner, right corner, corner, top left, top right, bottom left, bottom right, upper left corner,
-        upper right corner, lower left corner, lower right corner, top of image, bottom of image, pixel, pixels,
-        center of image, centre of image""",
+        "corner, corners, top of image, bottom of image, pixel, pixels, center of image, centre of image",
         _IMAGE_PLACE,
     ),
     # -- sentences that are no instructions
@@ -247,7 +253,7 @@ REFUSED: dict[str, Refusal] = {
     ),
     **_each("nothing, anything, something, undo, revert, whatever", _NOTHING),
     "or": Refusal("leaves the choice open: name the one that is meant"),
-    "instead of": Refusal("asks for two edits: write both", (". remove",)),
+    "instead of": Refusal("asks for two edits", (". remove",)),
     "but": Refusal("could except what follows: write two sentences, or leave it out"),
     "with": Refusal("could tie two findings or describe the patient: write 'and' between findings", ("and",)),
     "treat": Refusal("is no edit: write what changes in the image", ("remove",)),
@@ -274,8 +280,7 @@ REFUSED: dict[str, Refusal] = {
     **_each(
         """anterior, posterior, medial, central, peripheral, subpleural, paratracheal, paraspinal, infrahilar,
         suprahilar, mediastinal, paramediastinal, cardiophrenic, costophrenic, fissural, interlobar, dependent, outer, inner,
-        ipsilateral, contralateral, next to heart, near heart, beside heart, left of heart, right of heart,
-        around heart, left of spine, right of spine, left of midline, right of midline""",
+        ipsilateral, contralateral, next to heart, near heart, beside heart, around heart""",
         _NO_PLACE,
     ),
     **_each(
@@ -283,10 +288,11 @@ REFUSED: dict[str, Refusal] = {
         couple, pair of, pair, scattered, innumerable, countless, single, another, dozens of, cluster of""",
         _NO_NUMBER,
     ),
+    **_each("bit of, little bit of, touch of, hint of", Refusal("is no level: name one", ("mild",))),
     **_each(
-        """bit of, bit, little bit of, little bit, little, lot of, lots of, lot, much, somewhat, further, even, a lot more,
+        """bit, little bit, little, lot of, lots of, lot, much, somewhat, further, even, a lot more,
         considerably, significantly, dramatically, noticeably, by lot, by bit, by little, rather, quite, fairly, very,
-        extremely, touch of, hint of, loads of, plenty of, tons of, enough, gradually, as much as possible, partially,
+        extremely, loads of, plenty of, tons of, enough, gradually, as much as possible, partially,
         partly, partial, kind of, sort of, slowly, one grade, one level, by one level, by one grade, notch, by notch""",
         _VAGUE,
     ),

@@ -12,7 +12,7 @@ from itertools import takewhile
 from ..errors import InstructionError
 from . import vocabulary as words
 from .frames import cleaned, everyday
-from .refusals import ENGLISH, FOREIGN, REFUSED, Notes, Refusal, quoted, refused
+from .refusals import ENGLISH, FOREIGN, REFUSED, REMOVES, Notes, Refusal, quoted, refused
 
 MAX_CHARACTERS = 2000
 
@@ -132,6 +132,9 @@ def _by_form(word: str) -> Refusal | None:
     return REFUSED["several"] if word[0].isdigit() else None
 
 
+_LACKING = ("no", "not", "without", "with no")
+
+
 class _Reader:
     """Matches tokens to the lexicon, from the first to the last; what is mended is read in place of what was typed."""
 
@@ -143,6 +146,7 @@ class _Reader:
         self.tied = [tie for _, tie in tokens]
         self.found: list[Term] = []
         self.looked_up = 0
+        self.lacking = False
 
     def read(self) -> list[Term]:
         position = 0
@@ -161,7 +165,7 @@ class _Reader:
             if kind is Kind.REFUSED:
                 if not value.instead:
                     raise refused(f"{quoted(phrase)} {value.reason}")
-                instead = self.notes.mended(f"{quoted(phrase)} {value.reason}", *value.instead).split()
+                instead = self.notes.mended(f"{quoted(phrase)} {value.reason}", value.instead).split()
                 end = self._end_of_cut(position + length) if value.cut else position + length
                 self._replace(position, end, instead)
                 continue
@@ -179,10 +183,15 @@ class _Reader:
         """ "with" and "without" begin what would be seen; "no" goes on with it: "imagine no edema"."""
         sentence = list(takewhile(lambda term: term.kind is not Kind.STOP, reversed(self.found)))
         kinds = {term.kind for term in sentence}
+        if phrase in _LACKING and self.lacking and sentence and sentence[0].kind in SEPARATORS:
+            return Kind.VERB, (words.Operation.REMOVE, 0)
+        self.lacking = False
         if not kinds <= {Kind.WISH, Kind.TO, Kind.PREPOSITION}:
             return Kind.REFUSED, refusal
-        if phrase in ("without", "with no") or (phrase in ("no", "not") and Kind.WISH in kinds):
-            return Kind.VERB, (words.Operation.REMOVE, 0)
+        if phrase in _LACKING:
+            self.lacking = True
+            wished = phrase not in ("no", "not") or Kind.WISH in kinds
+            return (Kind.VERB, (words.Operation.REMOVE, 0)) if wished else (Kind.REFUSED, REMOVES)
         return (Kind.WISH, None) if phrase == "with" else (Kind.REFUSED, refusal)
 
     def _end_of_cut(self, start: int) -> int:
@@ -193,7 +202,8 @@ class _Reader:
         sentence = takewhile(lambda term: term.kind is not Kind.STOP, reversed(self.found))
         kinds = [term.kind for term in sentence]
         until = {Kind.VERB, Kind.STOP}
-        if Kind.VERB in kinds and Kind.FINDING not in kinds[: kinds.index(Kind.VERB)]:
+        named = set(kinds[: kinds.index(Kind.VERB)]) if Kind.VERB in kinds else set()
+        if named & MODIFIERS and Kind.FINDING not in named:
             until = {Kind.FINDING, Kind.STOP}
         position, first = start, True
         while position < len(self.typed):
@@ -215,11 +225,13 @@ class _Reader:
         for start in (position, position - 1):
             likely = [self._likely(typed) for typed in self.typed[max(start, 0) : position + 4]]
             length, meanings = _longest(likely, 0)
-            if start >= 0 and start + length > position and meanings and meanings[0][0] in _TYPED | {Kind.FILLER}:
+            changed = likely[:length] != self.typed[max(start, 0) : start + length]
+            if start >= 0 and start + length > position and changed and meanings and meanings[0][0] in _TYPED | {Kind.FILLER}:
                 break
         else:
             verbs = "" if self.found else ": an instruction begins with Add, Remove or Change the level of"
             raise refused(f"{quoted(word)} is not understood{verbs}")
+        word = next(typed for typed, known in zip(self.typed[start:], likely, strict=False) if typed != known)
         kind, value = meanings[0]
         name = value if kind is Kind.FINDING else " ".join(likely[:length])
         self.notes.mended(f"{quoted(word)} is not understood; the nearest known term is {quoted(str(name))}")
@@ -288,10 +300,14 @@ _LONGEST = max(map(len, _LEXICON))
 _TYPED = MODIFIERS | {Kind.VERB, Kind.FINDING}
 _WORDS = frozenset(word for phrase in _LEXICON for word in phrase)
 _ONLY_REFUSED = _WORDS - {word for phrase, ((kind, _), *_) in _LEXICON.items() if kind is not Kind.REFUSED for word in phrase}
-_INITIALS = {
-    initial: sorted(word for word in _WORDS if len(word) > 2 and word[0] == initial)
-    for initial in {word[0] for word in _WORDS}
+_TELLING = {
+    word
+    for phrase, ((kind, _), *_) in _LEXICON.items()
+    if kind in _TYPED | {Kind.REFUSED} or len(phrase) > 1
+    for word in phrase
+    if len(word) > 2 and word not in words.CONJUNCTIONS
 }
+_INITIALS = {letter: sorted(word for word in _TELLING if word[0] == letter) for letter in {w[0] for w in _TELLING}}
 """Known words by their first letter, which a slip of the keys rarely changes."""
 
 

@@ -227,8 +227,9 @@ LEVEL_SYNONYMS = {
     "moderately large": "moderate to large",
     "moderately severe": "moderate to severe",
     **dict.fromkeys(("big", "lg", "lge", "sizable", "sizeable"), "large"),
-    **dict.fromkeys(("severely", "marked", "markedly"), "severe"),
-    **dict.fromkeys(("massively", "huge", "enormous", "gigantic", "very large", "very big"), "massive"),
+    **dict.fromkeys(("severely", "marked", "markedly", "very severe", "extremely severe"), "severe"),
+    **dict.fromkeys(("massively", "huge", "enormous", "gigantic", "very large", "very big",
+                      "extremely large"), "massive"),
 }
 
 SIDES: tuple[str, ...] = ("left", "right", "bilateral")
@@ -320,7 +321,7 @@ VERBS: dict[str, tuple[Operation, int]] = {
          "resolution of", "disappearance of", "absence of"),
         _REMOVE,
     ),
-    **{form: _CHANGE for verb in ("change", "alter") for form in _forms(verb)},
+    **{form: _CHANGE for verb in ("change", "alter", "edit") for form in _forms(verb)},
     **dict.fromkeys(
         "modify modifying adjust adjusting set setting make making turn turning convert move bring take".split(),
         _CHANGE,
@@ -358,7 +359,8 @@ COMPARATIVES = {
 WISHES = (
     "imagine", "suppose", "pretend", "assume", "show", "display", "visualize", "visualise", "want", "need", "wish",
     "would like", "i'd like", "we'd like", "what if", "what about", "how about", "as if", "as though", "let me see",
-    "see", "looks like", "look like",
+    "see", "looks like", "look like", "can i have", "could i have", "may i have", "can we have", "could we have",
+    "i'll have", "i'll take",
 )  # fmt: skip
 """Words that ask to see something: the sentence adds what it names, or removes what follows "no" or "without"."""
 
