@@ -77,8 +77,8 @@ def _verbs(operation: words.Operation) -> str:
 _NUMBER = r"\d+(?:[.,]\d+)?"
 _PARTS = {
     "X": r"([^.;!?]{1,100}?)",  # whatever a finding with its place may be
-    "IT": r"(?:(?:it|its|this|that|these|the|a|an|same|his|her|their|my|our|him|me|he|she|they|you|one|patient|patient's|pt|"
-    r"person|image|film|picture|x ray|xray|cxr|radiograph|scan|chest|study|lungs|lung) ){0,6}",
+    "IT": r"(?:(?:it|its|this|that|these|the|a|an|same|his|her|their|my|our|him|me|he|she|they|you|one|patient|"
+    r"patient's|pt|person|image|film|picture|x ray|xray|cxr|radiograph|scan|chest|study|lungs|lung) ){0,6}",
     "LEVEL": f"(?:{_any([*words.LEVELS, *words.LEVEL_SYNONYMS])})",
     "ADD": f"(?:{_verbs(words.Operation.ADD)})",
     "REMOVE": f"(?:{_verbs(words.Operation.REMOVE)})",
@@ -86,11 +86,13 @@ _PARTS = {
     "VERB": f"(?:{_any(words.VERBS)})",
     "WISH": f"(?:{_any(words.WISHES)}|with|after|have|has|get|make)",
     "COPULA": r"(?:(?:is|are|was|were|has|have|had|being|been|be|to|fully|completely|all|totally|entirely) ){0,4}",
-    "GONE": r"(?:gone|removed|resolved|cleared|disappeared|vanished|taken away|taken out|cleared up|erased|deleted|drained)",
+    "GONE": r"(?:gone|removed|resolved|cleared|disappeared|vanished|taken away|taken out|cleared up|erased|deleted|"
+    r"drained)",
     "END": r"(?=$| ?[.,;!?]| and\b)",
     "NUMBER": _NUMBER,
     "UNIT": r"(?:cm|mm|ml|cc|inch|inches|centimet(?:er|re)s?|millimet(?:er|re)s?|millilit(?:er|re)s?|lit(?:er|re)s?)",
     "SEVERE": r"(?:large|big|severe|bad|much|dense|extensive|prominent|size|extent|amount)",
+    "MORE": r"(?:larger|bigger|greater|worse|more severe|more|smaller|less severe|less|milder)",
     "IMAGE": r"(?:(?:chest )?(?:image|picture|film|x ray|xray|cxr|radiograph|screen|display|monitor|photo|photograph|"
     r"scan|view|frame|canvas|figure|camera|stage|projection)(?:'s)?)",
     "VIEWER": r"(?:(?:viewer|reader|observer|radiologist|doctor|user|beholder)(?:'s|s)?|my|our|your)",
@@ -116,6 +118,7 @@ _A_SIZE = "sizes in cm, mm or ml are not understood: name a level or none"
 _PERCENT = "a level is understood, not a percentage: name the new level"
 _RATIO = "a level is understood, not a ratio: name the new level"
 _ONE_RIB = "a single rib cannot be named"
+_COMPARED = "a comparison does not say how far: give each side its level"
 _ABSENT = "what is absent has no level: add or remove it"
 _MOVE = "a finding is not moved but removed and added, in two edits"
 # "some" alone is passed over, so "of" is needed.
@@ -134,69 +137,182 @@ def _image_side(pattern: str) -> Frame:
     return replace(frame, rewritten=(lambda m: m["kept"] + _OTHER[m["side"]], lambda m: m["kept"] + m["side"]))
 
 
+def _each_side(match: re.Match[str]) -> str:
+    """ "larger on the right" with a level for each side; in the order left, right."""
+    right = match["side"].startswith("r")
+    smaller = any(word in match[0].removeprefix(match["kept"]) for word in ("smaller", "less", "milder", "<"))
+    left, other = ("small", "large") if right != smaller else ("large", "small")
+    return f"{match['kept']}{left} on left and {other} on right"
+
+
 FRAMES: tuple[Frame, ...] = (
     # -- the image's sides; "the patient's left" is clear wherever it stands
-    _image_side(r"(?<!patient's\s)(?P<kept>(?:(?:upper|lower|top|bottom) )?){SIDE}(?: {PART})*(?: (?:of|in|on|at|within|side of) (?:(?:this|that|his|her) )?{IMAGE})(?! of)"),
+    _image_side(
+        r"(?<!patient's\s)(?P<kept>(?:(?:upper|lower|top|bottom) )?){SIDE}(?: {PART})*(?: (?:of|in|on|at"
+        r"|within|side of) (?:(?:this|that|his|her) )?{IMAGE})(?! of)",
+    ),
     _image_side(r"(?<!patient's\s)(?P<kept>(?:(?:upper|lower) )?){SIDE}(?: {PART})* {IMAGE}"),
     _image_side(r"{IMAGE}(?P<kept>(?: (?:upper|lower))? ){SIDE}(?: {PART})*{END}"),
-    _image_side(r"(?:image's|picture's|film's|x ray's|radiograph's|screen's)(?P<kept>(?: (?:upper|lower))? ){SIDE}(?: {PART})*"),
+    _image_side(
+        r"(?:image's|picture's|film's|x ray's|radiograph's|screen's)(?P<kept>(?: (?:upper|lower))? ){SIDE}(?:"
+        r" {PART})*",
+    ),
     _image_side(r"(?P<kept>(?:(?:upper|lower|top|bottom) )?){SIDE}(?: hand)? corner"),
     _image_side(r"(?P<kept>(?:top|bottom) ){SIDE}(?: {PART})*(?! (?:lung|lobe|zone|chest|hemithorax))"),
     _image_side(r"{VIEWER}(?: own)?(?P<kept> ){SIDE}(?: (?:hand|side))*"),
     _image_side(r"(?P<kept>){SIDE}(?: {PART})*,? {SEEN}[^.;!?]{0,40}"),
     # -- what would be seen
-    _frame(r"(?:what|how) (?:would|will|does|might|could|can|should) {IT}(?:look|appear|be|change|happen)(?: like| as)?(?: if)?", "imagine"),
-    _frame(r"(?:what|how) {IT}(?:would|will|might|could|should|looks?) (?:look |appear |be )?(?:like)?(?: if)?", "imagine "),
-    _frame(r"(?:make|let|have|turn) {IT}(?:to )?(?:have|show|develop|look like|look as if|contain|get|with)(?: there is)?", "imagine"),
-    _frame(r"(?:change|modify|alter|edit|adjust|update|transform) {IT}(?:so that|so|such that|to) {IT}(?:has|have|shows?|contains?|includes?|displays?|with)", "imagine"),
+    _frame(
+        r"(?:what|how) (?:would|will|does|might|could|can|should) {IT}(?:look|appear|be|change|happen)(?:"
+        r" like| as)?(?: if)?",
+        "imagine",
+    ),
+    _frame(
+        r"(?:what|how) {IT}(?:would|will|might|could|should|looks?) (?:look |appear |be )?(?:like)?(?: if)?",
+        "imagine ",
+    ),
+    _frame(
+        r"(?:make|let|have|turn) {IT}(?:to )?(?:have|show|develop|look like|look as if|contain|get|with)(?:"
+        r" there is)?",
+        "imagine",
+    ),
+    _frame(
+        r"(?:change|modify|alter|edit|adjust|update|transform) {IT}(?:so that|so|such that|to) {IT}(?:has"
+        r"|have|shows?|contains?|includes?|displays?|with)",
+        "imagine",
+    ),
     _frame(r"(?:edit|modify|alter) {IT}(?:so that|so|to|and|by) (?={VERB})", ""),
-    _frame(r"(?:did not|didn't|does not|doesn't|do not|don't|would not|wouldn't) have(?: any)?|no longer (?:has|had|have|shows|with|any)|(?:has|had|have) not got|free of|there (?:is|are|was|were) no longer", "no"),
+    _frame(
+        r"(?:did not|didn't|does not|doesn't|do not|don't|would not|wouldn't) have(?: any)?|no longer (?:has"
+        r"|had|have|shows|with|any)|(?:has|had|have) not got|free of|there (?:is|are|was|were) no longer",
+        "no",
+    ),
     _frame(r",? ?(?:but|yet|while|whereas)(?: also| instead)? (?={VERB}\b)", ". "),
     # -- parts, sizes, ratios and numbers
     _frame(rf"{{REMOVE}} (?:only |just |away )?{_SOME}", "reduce", reason=_A_PART),
     _frame(rf"{_SOMEWHAT} {{REMOVE}}", "reduce", reason=_A_PART),
     _frame(rf"{{REMOVE}} {{X}} {_SOMEWHAT}{{END}}", r"reduce \1", reason=_A_PART),
-    _frame(r"(?:by |to )?(?:about |around |approximately |roughly )?{NUMBER} ?(?:%|percent|per cent|pct)", "", reason=_PERCENT),
-    _frame(r"{NUMBER}(?: ?(?:x|by|-|to) ?{NUMBER})* ?{UNIT}(?: in (?:size|diameter)| diameter| sized?| wide| large| thick| deep| across)?", "", reason=_A_SIZE),
-    _frame(r"(?:twice|double|triple|(?:two|three|four|{NUMBER}) ?(?:x|times|fold)) (?:as|its|the)? ?(?:{SEVERE}|larger|bigger|worse)(?: as before| as now| as it is)?", "more", reason=_RATIO),
+    _frame(
+        r"(?:by |to )?(?:about |around |approximately |roughly )?{NUMBER} ?(?:%|percent|per cent|pct)",
+        "",
+        reason=_PERCENT,
+    ),
+    _frame(
+        r"{NUMBER}(?: ?(?:x|by|-|to) ?{NUMBER})* ?{UNIT}(?: in (?:size|diameter)| diameter| sized?| wide|"
+        r" large| thick| deep| across)?",
+        "",
+        reason=_A_SIZE,
+    ),
+    _frame(
+        r"(?:twice|double|triple|(?:two|three|four|{NUMBER}) ?(?:x|times|fold)) (?:as|its|the)? ?(?:{SEVERE}"
+        r"|larger|bigger|worse)(?: as before| as now| as it is)?",
+        "more",
+        reason=_RATIO,
+    ),
     _frame(r"(?:half|third) (?:as|its|the)? ?{SEVERE}(?: as before| as now| as it is)?", "less", reason=_RATIO),
-    _frame(r"(?:by|in) (?:half|factor of (?:two|three|{NUMBER})|{NUMBER} ?(?:x|times|fold)?)|twofold|threefold", "", reason=_RATIO),
-    _frame(r"(?:\d+(?:st|nd|rd|th)|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth)(?P<side>(?: left| right)?)(?P<rib> ribs?)", r"\g<side>\g<rib>", reason=_ONE_RIB),
+    _frame(
+        r"(?:by|in) (?:half|factor of (?:two|three|{NUMBER})|{NUMBER} ?(?:x|times|fold)?)|twofold|threefold",
+        "",
+        reason=_RATIO,
+    ),
+    _frame(
+        r"(?:\d+(?:st|nd|rd|th)|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth)(?P<side>(?:"
+        r" left| right)?)(?P<rib> ribs?)",
+        r"\g<side>\g<rib>",
+        reason=_ONE_RIB,
+    ),
     _frame(r"ribs? (?:number )?\d+(?: ?(?:-|to|and|through) ?\d+)?", "rib", reason=_ONE_RIB),
     # -- verbs in two parts
-    _frame(r"(?:make|let|have|get) {X} (?:to )?(?:disappear|vanish|go away|go|resolve|clear|clear up|dissolve|fade|fade away){END}", r"remove \1"),
+    _frame(
+        r"(?:make|let|have|get) {X} (?:to )?(?:disappear|vanish|go away|go|resolve|clear|clear up|dissolve"
+        r"|fade|fade away){END}",
+        r"remove \1",
+    ),
     _frame(r"(?:{WISH}|drain) {X} {COPULA}(?:{GONE}|absent|away){END}", r"remove \1"),
     _frame(r"{WISH} {X} (?:is |are |was |were |being )?no longer (?:there|present|visible|seen)", r"remove \1"),
     _frame(r"{WISH} {X} (?:added|inserted|drawn in){END}", r"add \1"),
-    _frame(r"(?:(?<=\.\s)|^){X} (?:should|must|shall|needs to|need to|has to|ought to) (?:be )?(?:{GONE}|go|go away|disappear|resolve|vanish){END}", r"remove \1"),
-    _frame(r"(?:(?<=\.\s)|^){X} (?:should|must|shall|needs to|need to|has to|ought to) (?:be )?(?:added|inserted){END}", r"add \1"),
-    _frame(r"(?:(?<=\.\s)|^){X} (?:should|must|shall|needs to|need to|has to|ought to) (?:be|become) (?={LEVEL})", r"change \1 to "),
+    _frame(
+        r"(?:(?<=\.\s)|^){X} (?:should|must|shall|needs to|need to|has to|ought to) (?:be )?(?:{GONE}|go|go"
+        r" away|disappear|resolve|vanish){END}",
+        r"remove \1",
+    ),
+    _frame(
+        r"(?:(?<=\.\s)|^){X} (?:should|must|shall|needs to|need to|has to|ought to) (?:be )?(?:added"
+        r"|inserted){END}",
+        r"add \1",
+    ),
+    _frame(
+        r"(?:(?<=\.\s)|^){X} (?:should|must|shall|needs to|need to|has to|ought to) (?:be|become) (?={LEVEL})",
+        r"change \1 to ",
+    ),
     _frame(r"(?:take|get|clear|wipe|cut|rub) {X} (?:away|out|off|up){END}", r"remove \1"),
-    _frame(r"(?:let|make|have|want|need) {X} (?:to )?(?:progress|grow|go|get|become|advance|worsen|increase|improve|shrink|evolve) (?=(?:to|from|into)\b)", r"change \1 "),
-    _frame(r"(?:make|turn|set|render|want|need|let|get) {X} (?:to be|be|to become|become|look|appear|as|into) (?={LEVEL}{END})", r"change \1 to "),
+    _frame(
+        r"(?:let|make|have|want|need) {X} (?:to )?(?:progress|grow|go|get|become|advance|worsen|increase"
+        r"|improve|shrink|evolve) (?=(?:to|from|into)\b)",
+        r"change \1 ",
+    ),
+    _frame(
+        r"(?:make|turn|set|render|want|need|let|get) {X} (?:to be|be|to become|become|look|appear|as|into)"
+        r" (?={LEVEL}{END})",
+        r"change \1 to ",
+    ),
     _frame(r"make (?=(?:a|an)\b)", "add "),
     _frame(r"(?P<before>^|[.,] ?|and )lower (?=(?:the|his|her|this|that|level)\b)", r"\g<before>reduce "),
     _frame(r"(?:(?<=\.\s)|^)lower (?={X} (?:to|from) {LEVEL})", "reduce "),
     _frame(r"(?:replace|swap|exchange|substitute) {X} (?:with|by|for)", r"change \1 to"),
     _frame(r"(?:turn|convert|transform|make) {X} into", r"change \1 to"),
-    _frame(r"collapsed(?P<side>(?: left| right)?)(?P<zone> upper| middle| lower) lobe", r"\g<side>\g<zone> lobe atelectasis"),
+    _frame(
+        r"collapsed(?P<side>(?: left| right)?)(?P<zone> upper| middle| lower) lobe",
+        r"\g<side>\g<zone> lobe atelectasis",
+    ),
     _frame(r"collapse of(?P<side>(?: left| right)?) lung", r"\g<side> collapsed lung"),
     _frame(r"({LEVEL})/({LEVEL})", r"\1 to \2"),
-    _frame(r"(?:make|turn|get|bring) heart(?: size)? (?:back )?(?:to )?(?:normal|normal again|normal sized)(?: size)?|normali[sz]e heart(?: size)?", "remove cardiomegaly", reason="A heart of normal size is one without cardiomegaly"),
-    _frame(r"(left|right) of (?:heart|spine|midline|trachea|sternum|mediastinum|aorta|stomach)", r"\1", reason="a place beside an organ cannot be asked for: name the side or the zone alone"),
+    _frame(
+        r"(?:make|turn|get|bring) heart(?: size)? (?:back )?(?:to )?(?:normal|normal again|normal sized)(?:"
+        r" size)?|normali[sz]e heart(?: size)?",
+        "remove cardiomegaly",
+        reason="A heart of normal size is one without cardiomegaly",
+    ),
+    _frame(
+        r"(left|right) of (?:heart|spine|midline|trachea|sternum|mediastinum|aorta|stomach)",
+        r"\1",
+        reason="a place beside an organ cannot be asked for: name the side or the zone alone",
+    ),
     # -- no level to start from or to go to; another place
     _frame(r"{CHANGE} {X} from (?:none|no|zero|absent|nothing|normal) to ({LEVEL})", r"add \2 \1", reason=_ABSENT),
-    _frame(r"{CHANGE} {X} (?:from {LEVEL} )?to (?:none|zero|absent|nothing|normal|0)", r"remove \1", reason=_ABSENT),
-    _frame(r"(?:move|shift|switch|transfer|bring) (left|right)(?: sided)? {X} to (left|right)", r"remove \1 \2. add \3 \2", reason=_MOVE),
-    _frame(r"(?:move|shift|switch|transfer|bring) {X} from (left|right)(?: side)? to (left|right)", r"remove \2 \1. add \3 \1", reason=_MOVE),
+    _frame(
+        r"{CHANGE} {X} (?:from {LEVEL} )?to (?:none|zero|absent|nothing|normal|0)",
+        r"remove \1",
+        reason=_ABSENT,
+    ),
+    _frame(
+        r"(?:move|shift|switch|transfer|bring) (left|right)(?: sided)? {X} to (left|right)",
+        r"remove \1 \2. add \3 \2",
+        reason=_MOVE,
+    ),
+    _frame(
+        r"(?:move|shift|switch|transfer|bring) {X} from (left|right)(?: side)? to (left|right)",
+        r"remove \2 \1. add \3 \1",
+        reason=_MOVE,
+    ),
     _frame(r"(?:move|shift|switch|transfer|bring) {X} to left", r"remove right \1. add left \1", reason=_MOVE),
     _frame(r"(?:move|shift|switch|transfer|bring) {X} to right", r"remove left \1. add right \1", reason=_MOVE),
     # -- two sides compared
-    _frame(r"(?:larger|bigger|greater|worse|more|more severe) (?:on|in|at) left", "large on left and small on right", reason="'larger' does not say how far: give each side its level"),
-    _frame(r"(?:larger|bigger|greater|worse|more|more severe) (?:on|in|at) right", "small on left and large on right", reason="'larger' does not say how far: give each side its level"),
-    _frame(r"(?:smaller|less|milder|less severe) (?:on|in|at) left", "small on left and large on right", reason="'smaller' does not say how far: give each side its level"),
-    _frame(r"(?:smaller|less|milder|less severe) (?:on|in|at) right", "large on left and small on right", reason="'smaller' does not say how far: give each side its level"),
-)  # fmt: skip
+    replace(
+        _frame(
+            r"(?P<kept>(?:bilateral|both|bilaterally|two)\b[^.;!?]{0,60}? ){MORE} (?:on|in|at|to) (?P<side>left|right)"
+            r"(?: side)?(?:(?:,| and| than){1,2} (?:{MORE} )?(?:on|in|at) (?:left|right)(?: side)?)?",
+            reason=_COMPARED,
+        ),
+        rewritten=(_each_side,),
+    ),
+    replace(
+        _frame(
+            r"(?P<kept>)(?P<side>left|right|l|r)(?: side)? ?(?:{MORE} than|[<>]) ?(?:left|right|l|r)", reason=_COMPARED
+        ),
+        rewritten=(_each_side,),
+    ),
+)
 
 
 def everyday(text: str, notes: Notes) -> str:

@@ -18,8 +18,9 @@ reading are never carried out: they are offered as the sentence to write.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate, groupby, product
 
 from ..errors import InstructionError
@@ -154,7 +155,7 @@ class _Sentence:
     """
 
     verb: Term | None
-    body: list[Term] = field(default_factory=list)
+    body: list[Term] = dataclasses.field(default_factory=list)
 
     def names(self, *kinds: Kind) -> bool:
         return any(term.kind in kinds for term in self.body)
@@ -167,7 +168,9 @@ class _Sentence:
         scaled = any(_scales(body, index) for index, term in enumerate(body) if term.kind in (Kind.FROM, Kind.TO))
         if self.verb is None and not more:
             first = next(term for term in body if term.kind in _CONTENT)
-            notes.mended(f"Nothing says what to do with {quoted(first.text)}: begin the sentence with Add, Remove or Change")
+            notes.mended(
+                f"Nothing says what to do with {quoted(first.text)}: begin the sentence with Add, Remove or Change"
+            )
         if more:
             direction = direction or more.value
             if operation is Operation.REMOVE:
@@ -288,8 +291,10 @@ def _settled(body: list[Term], notes: Notes) -> list[Term]:
         if term.kind in (Kind.TO, Kind.FROM) and after is Kind.LEVEL:
             words = quoted(f"{term.text} {body[index + 1].text}")
             raise InstructionError(f'{words} is no place: write as in "Change the level of edema to mild."')
-        if term.kind is Kind.TO and (other := _finding_behind(body, index)) and any(
-            earlier.kind is Kind.FINDING for earlier in settled
+        if (
+            term.kind is Kind.TO
+            and (other := _finding_behind(body, index))
+            and any(earlier.kind is Kind.FINDING for earlier in settled)
         ):
             first = next(earlier.value for earlier in settled if earlier.kind is Kind.FINDING)
             notes.mended(f"It is not clear how {first} and {other} belong together: name what is to be added alone")

@@ -108,30 +108,30 @@ REFUSED: dict[str, Refusal] = {
     # -- diseases and signs that the vocabulary does not have
     **_each(
         """fibrosis, pulmonary fibrosis, lung fibrosis, ipf, interstitial lung disease, interstitial disease,
-        interstitial markings, reticulation, reticular pattern, reticular opacity, reticular opacities, honeycombing,
-        honeycomb lung, ild, tuberculosis, tb, pulmonary tuberculosis, miliary tb, ghon complex, sarcoidosis, sarcoid,
-        silicosis, asbestosis, pneumoconiosis, pneumonitis, bronchitis, bronchiolitis, bronchiectasis, asthma,
-        cystic fibrosis, empyema, hemothorax, haemothorax, chylothorax, hydrothorax, pyopneumothorax, abscess,
-        lung abscess, cavity, cavities, cavitation, cavitary lesion, cyst, cysts, bulla, bullae, bleb, blebs,
-        pneumatocele, hyperinflation, hyperinflated lungs, hyperinflated lung, air trapping, barrel chest,
-        flattened diaphragm, flattened diaphragms, flat diaphragm, pneumoperitoneum, free air, free intraperitoneal air,
-        air under diaphragm, pneumopericardium, pericardial effusion, pericardial effusions, pericardial fluid,
-        pericarditis, tamponade, cardiac tamponade, subcutaneous emphysema, surgical emphysema, subcutaneous air,
-        soft tissue emphysema, pleural plaque, pleural plaques, pleural calcification, pleurisy, mesothelioma,
-        lymphadenopathy, adenopathy, hilar lymphadenopathy, mediastinal lymphadenopathy, enlarged lymph nodes,
-        lymphoma, mediastinal widening, widened mediastinum, wide mediastinum, mediastinal shift, midline shift,
-        mediastinal mass, breast mass, tracheal deviation, deviated trachea, tracheal shift, elevated diaphragm,
-        elevated hemidiaphragm, raised hemidiaphragm, diaphragmatic elevation, diaphragmatic hernia, inguinal hernia,
-        eventration, aneurysm, aortic aneurysm, aortic dissection, dissection, dilated aorta, ectatic aorta,
-        aortic dilatation, aortic calcification, aortic calcifications, atherosclerosis, valve disease,
-        pulmonary embolism, pulmonary emboli, embolism, pulmonary infarct, infarct, infarction, hamartoma, teratoma,
-        goiter, goitre, kyphosis, lordosis, kyphoscoliosis, osteophytes, degenerative changes, degenerative change,
-        osteoporosis, osteopenia, arthritis, dislocation, vertebral fracture, compression fracture, skull fracture,
-        hip fracture, femur fracture, dextrocardia, situs inversus, azygos lobe, hilar enlargement, enlarged hilum,
-        hilar prominence, enlarged hila, cephalization, peribronchial cuffing, bronchial wall thickening, scarring,
-        scar, myocardial infarction, heart attack, cardiomyopathy, ventricular hypertrophy, ileus, bowel obstruction,
-        pneumatosis, ascites, cerebral edema, brain edema, laryngeal edema, soft tissue edema, joint effusion,
-        knee effusion, subdural hematoma, septic emboli""",
+        interstitial markings, reticulation, reticular pattern, reticular opacity, reticular opacities,
+        honeycombing, honeycomb lung, ild, tuberculosis, tb, pulmonary tuberculosis, miliary tb, ghon complex,
+        sarcoidosis, sarcoid, silicosis, asbestosis, pneumoconiosis, pneumonitis, bronchitis, bronchiolitis,
+        bronchiectasis, asthma, cystic fibrosis, empyema, hemothorax, haemothorax, chylothorax, hydrothorax,
+        pyopneumothorax, abscess, lung abscess, cavity, cavities, cavitation, cavitary lesion, cyst, cysts, bulla,
+        bullae, bleb, blebs, pneumatocele, hyperinflation, hyperinflated lungs, hyperinflated lung, air trapping,
+        barrel chest, flattened diaphragm, flattened diaphragms, flat diaphragm, pneumoperitoneum, free air, free
+        intraperitoneal air, air under diaphragm, pneumopericardium, pericardial effusion, pericardial effusions,
+        pericardial fluid, pericarditis, tamponade, cardiac tamponade, subcutaneous emphysema, surgical emphysema,
+        subcutaneous air, soft tissue emphysema, pleural plaque, pleural plaques, pleural calcification, pleurisy,
+        mesothelioma, lymphadenopathy, adenopathy, hilar lymphadenopathy, mediastinal lymphadenopathy, enlarged
+        lymph nodes, lymphoma, mediastinal widening, widened mediastinum, wide mediastinum, mediastinal shift,
+        midline shift, mediastinal mass, breast mass, tracheal deviation, deviated trachea, tracheal shift, elevated
+        diaphragm, elevated hemidiaphragm, raised hemidiaphragm, diaphragmatic elevation, diaphragmatic hernia,
+        inguinal hernia, eventration, aneurysm, aortic aneurysm, aortic dissection, dissection, dilated aorta,
+        ectatic aorta, aortic dilatation, aortic calcification, aortic calcifications, atherosclerosis, valve
+        disease, pulmonary embolism, pulmonary emboli, embolism, pulmonary infarct, infarct, infarction, hamartoma,
+        teratoma, goiter, goitre, kyphosis, lordosis, kyphoscoliosis, osteophytes, degenerative changes,
+        degenerative change, osteoporosis, osteopenia, arthritis, dislocation, vertebral fracture, compression
+        fracture, skull fracture, hip fracture, femur fracture, dextrocardia, situs inversus, azygos lobe, hilar
+        enlargement, enlarged hilum, hilar prominence, enlarged hila, cephalization, peribronchial cuffing,
+        bronchial wall thickening, scarring, scar, myocardial infarction, heart attack, cardiomyopathy, ventricular
+        hypertrophy, ileus, bowel obstruction, pneumatosis, ascites, cerebral edema, brain edema, laryngeal edema,
+        soft tissue edema, joint effusion, knee effusion, subdural hematoma, septic emboli""",
         _NO_FINDING,
     ),
     **dict.fromkeys(
@@ -140,7 +140,8 @@ REFUSED: dict[str, Refusal] = {
     ),
     # -- diagnoses, with what an X-ray shows of them
     **_each(
-        "copd, chronic obstructive pulmonary disease, chronic obstructive lung disease", _shows("emphysema", "emphysema")
+        "copd, chronic obstructive pulmonary disease, chronic obstructive lung disease",
+        _shows("emphysema", "emphysema"),
     ),
     **_each(
         """cancer, lung cancer, carcinoma, bronchial carcinoma, adenocarcinoma, malignancy, neoplasm, tumor, tumour,
@@ -176,8 +177,12 @@ REFUSED: dict[str, Refusal] = {
     "fluid": _means("edema or pleural effusion", "edema", "pleural effusion"),
     **_each(
         "whiteout, white out, white lung, white hemithorax, opacified hemithorax, complete opacification",
-        _means("a massive pleural effusion, atelectasis or lung opacity",
-               "massive pleural effusion", "massive atelectasis", "massive lung opacity"),
+        _means(
+            "a massive pleural effusion, atelectasis or lung opacity",
+            "massive pleural effusion",
+            "massive atelectasis",
+            "massive lung opacity",
+        ),
     ),
     "unilateral": Refusal("does not say which side: name left or right", ("left", "right")),
     **_each(
@@ -189,21 +194,22 @@ REFUSED: dict[str, Refusal] = {
     # -- devices, other parts of the body, the patient, the image
     **_each(
         """pacemaker, pacer, pacemaker lead, pacemaker leads, icd, aicd, defibrillator, lead, leads, wire, wires,
-        sternal wires, sternotomy, sternotomy wires, clips, surgical clips, stent, stents, valve, prosthesis, prosthetic valve,
-        mechanical valve, heart valve, ett, et tube, endotracheal tube, breathing tube, tracheostomy, trach, ngt, ogt, ng tube,
-        og tube, nasogastric tube, feeding tube, dobhoff, dobhoff tube, tube, tubes, chest tube, chest tubes, chest drain,
-        pleural drain, pigtail, pigtail catheter, drain, catheter, catheters, central line, cvc, cvl, central venous catheter,
-        central venous line, picc, picc line, port, port a cath, portacath, mediport, ij line, swan ganz,
-        swan ganz catheter, line, lines, iabp, balloon pump, ecmo, lvad, electrode, electrodes, ecg leads, ecg electrodes,
-        hardware, screw, screws, implant, implants, device, devices, necklace, jewelry, jewellery, foreign body,
-        coil, vp shunt, shunt, ventilator""",
+        sternal wires, sternotomy, sternotomy wires, clips, surgical clips, stent, stents, valve, prosthesis,
+        prosthetic valve, mechanical valve, heart valve, ett, et tube, endotracheal tube, breathing tube,
+        tracheostomy, trach, ngt, ogt, ng tube, og tube, nasogastric tube, feeding tube, dobhoff, dobhoff tube,
+        tube, tubes, chest tube, chest tubes, chest drain, pleural drain, pigtail, pigtail catheter, drain,
+        catheter, catheters, central line, cvc, cvl, central venous catheter, central venous line, picc, picc line,
+        port, port a cath, portacath, mediport, ij line, swan ganz, swan ganz catheter, line, lines, iabp, balloon
+        pump, ecmo, lvad, electrode, electrodes, ecg leads, ecg electrodes, hardware, screw, screws, implant,
+        implants, device, devices, necklace, jewelry, jewellery, foreign body, coil, vp shunt, shunt, ventilator""",
         _DEVICE,
     ),
     **_each(
         """aorta, aortic arch, aortic knob, diaphragm, hemidiaphragm, mediastinum, trachea, carina, rib, ribs, spine,
-        vertebra, vertebrae, bone, bones, clavicle, scapula, sternum, humerus, shoulder, pleura, stomach, liver, spleen,
-        abdomen, bowel, brain, skull, head, neck, knee, hip, pelvis, arm, leg, hand, foot, breast, skin, soft tissue,
-        soft tissues, kidney, esophagus, oesophagus, vessels, vessel, bronchus, bronchi, airway, airways, hila""",
+        vertebra, vertebrae, bone, bones, clavicle, scapula, sternum, humerus, shoulder, pleura, stomach, liver,
+        spleen, abdomen, bowel, brain, skull, head, neck, knee, hip, pelvis, arm, leg, hand, foot, breast, skin,
+        soft tissue, soft tissues, kidney, esophagus, oesophagus, vessels, vessel, bronchus, bronchi, airway,
+        airways, hila""",
         _ORGAN,
     ),
     **_each(
@@ -212,10 +218,10 @@ REFUSED: dict[str, Refusal] = {
         _PERSON,
     ),
     **_each(
-        """brightness, contrast, exposure, quality, resolution, noise, blur, blurry, sharpness, sharper, sharpen, denoise,
-        brighten, brighter, darken, darker, bright, dark, invert, rotate, flip, mirror, crop, zoom, colorize, colour, color,
-        lateral view, lateral, marker, markers, annotation, annotations, label, labels, text, letters, artifact, artifacts,
-        artefact, artefacts, ct, mri, ultrasound, background, enhance""",
+        """brightness, contrast, exposure, quality, resolution, noise, blur, blurry, sharpness, sharper, sharpen,
+        denoise, brighten, brighter, darken, darker, bright, dark, invert, rotate, flip, mirror, crop, zoom,
+        colorize, colour, color, lateral view, lateral, marker, markers, annotation, annotations, label, labels,
+        text, letters, artifact, artifacts, artefact, artefacts, ct, mri, ultrasound, background, enhance""",
         _PICTURE,
     ),
     **_each(
@@ -224,9 +230,10 @@ REFUSED: dict[str, Refusal] = {
     ),
     # -- sentences that are no instructions
     **_each(
-        """is there, are there, do you see, can you see, does, did, do, where, which side, why, how many, how much, how big,
-        how large, how bad, how severe, what is, what's, what are, who, diagnose, diagnosis, detect, segment, find,
-        describe, explain, measure, count, report, is it, is this, tell me, localize, locate, highlight, interpret""",
+        """is there, are there, do you see, can you see, does, did, do, where, which side, why, how many, how much, how
+        big, how large, how bad, how severe, what is, what's, what are, who, diagnose, diagnosis, detect, segment,
+        find, describe, explain, measure, count, report, is it, is this, tell me, localize, locate, highlight,
+        interpret""",
         _QUESTION,
     ),
     **_each(
@@ -234,7 +241,7 @@ REFUSED: dict[str, Refusal] = {
         _TURNS,
     ),
     **_each(
-        """but not, but no, but without, and not, and no, but never, except for, apart from, other than, but keep,
+        """but not, but no, but without, but never, except for, apart from, other than, but keep,
         but leave, but do not, but don't, rather than, with no""",
         _TURNS,
     ),
@@ -246,8 +253,8 @@ REFUSED: dict[str, Refusal] = {
     **_each("if, unless, when, until, while, because, since, before, after, only if, in case", _CONDITION),
     **_each(
         """everything, everything else, all findings, all abnormalities, all abnormality, abnormality, abnormalities,
-        abnormal, pathology, pathologies, disease, diseases, all disease, normal, healthy, normalize, normalise,
-        no finding, no findings, no abnormality, no abnormalities, no disease, cure, heal, normal chest, clean, fix,
+        abnormal, pathology, pathologies, disease, diseases, all disease, normal, healthy, normalize, normalise, no
+        finding, no findings, no abnormality, no abnormalities, no disease, cure, heal, normal chest, clean, fix,
         back to normal, problem, problems, illness""",
         _NAME_EACH,
     ),
@@ -260,27 +267,28 @@ REFUSED: dict[str, Refusal] = {
     # -- what cannot be said about a finding
     **_each(
         """acute, chronic, stable, increasing, decreasing, increased, decreased, worsening, worsened, improving,
-        improved, resolving, subacute, old healed, healed, recent, progressive, persistent, unchanged, tension, loculated,
-        layering, free flowing, subpulmonic, recurrent, spontaneous, simple, complex, critical, serious, significant,
-        considerable, substantial, prominent, extensive, nice, typical, obvious, visible, pronounced, realistic""",
+        improved, resolving, subacute, old healed, healed, recent, progressive, persistent, unchanged, tension,
+        loculated, layering, free flowing, subpulmonic, recurrent, spontaneous, simple, complex, critical, serious,
+        significant, considerable, substantial, prominent, extensive, nice, typical, obvious, visible, pronounced,
+        realistic""",
         _NO_SEVERITY,
     ),
     **_each(
         """patchy, hazy, fluffy, dense, diffuse, focal, multifocal, confluent, streaky, linear, reticular, nodular,
-        spiculated, calcified, cavitary, cavitating, round, solid, subsolid, part solid, smooth, irregular,
-        well defined, ill defined, interstitial, alveolar, airspace, displaced, nondisplaced""",
+        spiculated, calcified, cavitary, cavitating, round, solid, subsolid, part solid, smooth, irregular, well
+        defined, ill defined, interstitial, alveolar, airspace, displaced, nondisplaced""",
         _NO_TEXTURE,
     ),
     **_each(
-        """bacterial, viral, fungal, aspiration, atypical, community acquired, hospital acquired, benign,
-        metastatic, traumatic, postoperative, post operative, cardiogenic, noncardiogenic, non cardiogenic,
-        infectious, congenital, suspicious, congestive, interval""",
+        """bacterial, viral, fungal, aspiration, atypical, community acquired, hospital acquired, benign, metastatic,
+        traumatic, postoperative, post operative, cardiogenic, noncardiogenic, non cardiogenic, infectious,
+        congenital, suspicious, congestive, interval""",
         _NO_CAUSE,
     ),
     **_each(
         """anterior, posterior, medial, central, peripheral, subpleural, paratracheal, paraspinal, infrahilar,
-        suprahilar, mediastinal, paramediastinal, cardiophrenic, costophrenic, fissural, interlobar, dependent, outer, inner,
-        ipsilateral, contralateral, next to heart, near heart, beside heart, around heart""",
+        suprahilar, mediastinal, paramediastinal, cardiophrenic, costophrenic, fissural, interlobar, dependent,
+        outer, inner, ipsilateral, contralateral, next to heart, near heart, beside heart, around heart""",
         _NO_PLACE,
     ),
     **_each(
@@ -290,10 +298,10 @@ REFUSED: dict[str, Refusal] = {
     ),
     **_each("bit of, little bit of, touch of, hint of", Refusal("is no level: name one", ("mild",))),
     **_each(
-        """bit, little bit, little, lot of, lots of, lot, much, somewhat, further, even, a lot more,
-        considerably, significantly, dramatically, noticeably, by lot, by bit, by little, rather, quite, fairly, very,
-        extremely, loads of, plenty of, tons of, enough, gradually, as much as possible, partially,
-        partly, partial, kind of, sort of, slowly, one grade, one level, by one level, by one grade, notch, by notch""",
+        """bit, little bit, little, lot of, lots of, lot, much, somewhat, further, even, a lot more, considerably,
+        significantly, dramatically, noticeably, by lot, by bit, by little, rather, quite, fairly, very, extremely,
+        loads of, plenty of, tons of, enough, gradually, as much as possible, partially, partly, partial, kind of,
+        sort of, slowly, one grade, one level, by one level, by one grade, notch, by notch""",
         _VAGUE,
     ),
 }

@@ -73,7 +73,10 @@ def terms(text: str, notes: Notes) -> list[Term]:
         raise InstructionError(
             f"The instruction has {len(text):,} characters, more than {MAX_CHARACTERS:,}: shorten it."
         )
-    return _Reader(everyday(cleaned(text), notes), notes).read()
+    text = cleaned(text)
+    if len(text) > 2 * MAX_CHARACTERS:
+        raise InstructionError("The instruction has signs that stand for many letters: write the letters.")
+    return _Reader(everyday(text, notes), notes).read()
 
 
 _TOKEN = re.compile(
@@ -223,10 +226,16 @@ class _Reader:
         if _foreign(self.text):
             raise refused(f"{quoted(word)} is not understood: {ENGLISH}")
         for start in (position, position - 1):
-            likely = [self._likely(typed) for typed in self.typed[max(start, 0) : position + 4]]
+            likely = [self._likely(typed) for typed in self.typed[max(start, 0) : position + 6]]
             length, meanings = _longest(likely, 0)
             changed = likely[:length] != self.typed[max(start, 0) : start + length]
-            if start >= 0 and start + length > position and changed and meanings and meanings[0][0] in _TYPED | {Kind.FILLER}:
+            if (
+                start >= 0
+                and start + length > position
+                and changed
+                and meanings
+                and meanings[0][0] in _TYPED | {Kind.FILLER}
+            ):
                 break
         else:
             verbs = "" if self.found else ": an instruction begins with Add, Remove or Change the level of"
@@ -299,7 +308,9 @@ _LONGEST = max(map(len, _LEXICON))
 
 _TYPED = MODIFIERS | {Kind.VERB, Kind.FINDING}
 _WORDS = frozenset(word for phrase in _LEXICON for word in phrase)
-_ONLY_REFUSED = _WORDS - {word for phrase, ((kind, _), *_) in _LEXICON.items() if kind is not Kind.REFUSED for word in phrase}
+_ONLY_REFUSED = _WORDS - {
+    word for phrase, ((kind, _), *_) in _LEXICON.items() if kind is not Kind.REFUSED for word in phrase
+}
 _TELLING = {
     word
     for phrase, ((kind, _), *_) in _LEXICON.items()
@@ -312,9 +323,25 @@ _INITIALS = {letter: sorted(word for word in _TELLING if word[0] == letter) for 
 
 
 def _longest(typed: list[str], position: int) -> tuple[int, tuple[tuple[Kind, object], ...]]:
-    """The longest phrase that begins here: how many words it has, and what it stands for; nothing where none does."""
-    for length in range(min(_LONGEST, len(typed) - position), 0, -1):
-        meanings = _LEXICON.get(tuple(typed[position : position + length]))
-        if meanings:
-            return length, meanings
-    return 1, ()
+    """The longest phrase that begins here: how many words it has, and what it stands for; nothing where none does.
+
+    A shorter one is taken where the phrase behind it reaches further: "large" and "heart failure", not "large heart".
+    """
+    matches = _matches(typed, position)
+    if not matches:
+        return 1, ()
+    longest = matches[0]
+    if longest == 1 or position + longest == len(typed) or _matches(typed, position + longest):
+        return longest, _LEXICON[tuple(typed[position : position + longest])]
+    for length in matches[1:]:
+        behind = _matches(typed, position + length)
+        if behind and length + behind[0] > longest:
+            longest = length
+            break
+    return longest, _LEXICON[tuple(typed[position : position + longest])]
+
+
+def _matches(typed: list[str], position: int) -> list[int]:
+    """How many words each phrase that begins here has, the longest first."""
+    lengths = range(min(_LONGEST, len(typed) - position), 0, -1)
+    return [length for length in lengths if tuple(typed[position : position + length]) in _LEXICON]

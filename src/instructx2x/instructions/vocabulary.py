@@ -64,6 +64,7 @@ def _joined(first: str, second: str) -> tuple[str, ...]:
     return tuple(f"{one} {other}" for one in first.split(", ") for other in second.split(", "))
 
 
+# fmt: off
 _PAPER = (
     Finding(
         "pleural effusion",
@@ -76,8 +77,8 @@ _PAPER = (
         "collapse", "lobar collapse", "collapsed lobe", "atx",
         *_joined(
             "plate like, platelike, plate, linear, band like, bandlike, discoid, subsegmental, segmental, lobar, "
-            "dependent, passive, compressive, compression, rounded",
-            "atelectasis, atelectases",
+            "dependent, passive, compressive, rounded",
+            "atelectasis",
         ),
     ),
     _midline(
@@ -92,11 +93,8 @@ _PAPER = (
     ),
     _lung(
         "edema", "oedema",
-        *_joined(
-            "pulmonary, lung, pulm, interstitial, alveolar, interstitial pulmonary, alveolar pulmonary, "
-            "interstitial lung, cardiogenic, cardiogenic pulmonary",
-            "edema, oedema",
-        ),
+        *_joined("pulmonary, lung, interstitial, alveolar", "edema, oedema"),
+        *_joined("pulm, interstitial pulmonary, alveolar pulmonary, cardiogenic, cardiogenic pulmonary", "edema"),
     ),
     _midline("hernia", "hernias", "hiatal hernia", "hiatus hernia", "hiatal hernias", sized=True),
     Finding(
@@ -128,10 +126,9 @@ _PAPER = (
             "infiltration", "infiltrations", *_joined("lung, pulmonary", "infiltrate, infiltrates"), "ggo", "ggos",
             "haziness", "haze", "ground glass", "ground glass change", "ground glass changes", "shadowing",
             "airspace disease", "air space disease",
-            *_joined(
-                "airspace, air space, ground glass, groundglass, hazy, patchy, fluffy, ill defined, alveolar",
-                "opacity, opacities, opacification, infiltrate, infiltrates, shadowing",
-            ),
+            *_joined("airspace, air space", "opacity, opacities, opacification, infiltrate, infiltrates"),
+            *_joined("ground glass, hazy, patchy", "opacity, opacities, opacification, infiltrates"),
+            "groundglass opacity", "groundglass opacities", "alveolar infiltrates", "airspace shadowing",
         ),
     ),
     _lung("pneumonia", "pneumonias", "pna", "lobar pneumonia", "bronchopneumonia", "pneumonic consolidation"),
@@ -159,10 +156,11 @@ _PAPER = (
     Finding(
         "blunting of the costophrenic angle",
         (
-            *(f"{how} * {angle}"
-              for how in ("blunting of", "blunted", "obliterated", "obliteration of")
-              for angle in ("costophrenic angle", "costophrenic angles", "costophrenic sulcus", "costophrenic sulci",
-                            "cp angle", "cp angles", "cpa")),
+            *_joined(
+                "blunting of *, blunted *",
+                "costophrenic angle, costophrenic angles, costophrenic sulcus, costophrenic sulci, cp angle, cp angles, "
+                "cpa",
+            ),
             *_joined("costophrenic angle, costophrenic sulcus, costophrenic, cp angle, cpa", "blunting"),
         ),
         has_zone=False,
@@ -189,11 +187,10 @@ _EXTENSION = (
           *_joined("solitary, solitary pulmonary, solitary lung", "nodule"), sized=True),
     _lung("mass", "masses", "mass lesion", "mass lesions", *_joined("lung, pulmonary", "mass, masses"), sized=True),
 )
+# fmt: on
 
 PAPER_FINDINGS: tuple[str, ...] = tuple(finding.name for finding in _PAPER)
-FINDINGS: MappingProxyType[str, Finding] = MappingProxyType(
-    {finding.name: finding for finding in _PAPER + _EXTENSION}
-)
+FINDINGS: MappingProxyType[str, Finding] = MappingProxyType({finding.name: finding for finding in _PAPER + _EXTENSION})
 
 LEVELS: MappingProxyType[str, float] = MappingProxyType(
     {
@@ -228,8 +225,9 @@ LEVEL_SYNONYMS = {
     "moderately severe": "moderate to severe",
     **dict.fromkeys(("big", "lg", "lge", "sizable", "sizeable"), "large"),
     **dict.fromkeys(("severely", "marked", "markedly", "very severe", "extremely severe"), "severe"),
-    **dict.fromkeys(("massively", "huge", "enormous", "gigantic", "very large", "very big",
-                      "extremely large"), "massive"),
+    **dict.fromkeys(
+        ("massively", "huge", "enormous", "gigantic", "very large", "very big", "extremely large"), "massive"
+    ),
 }
 
 SIDES: tuple[str, ...] = ("left", "right", "bilateral")
@@ -294,6 +292,7 @@ PLACES = {
 }
 """Words that name a side and a zone at once."""
 
+
 def _forms(verb: str) -> tuple[str, ...]:
     """A regular verb's forms: "add", "adds", "added", "adding"."""
     stem = verb.removesuffix("e")
@@ -306,6 +305,7 @@ _CHANGE = (Operation.CHANGE, 0)
 _UP = (Operation.CHANGE, +1)
 _DOWN = (Operation.CHANGE, -1)
 
+# fmt: off
 VERBS: dict[str, tuple[Operation, int]] = {
     **{
         form: _ADD
@@ -354,6 +354,7 @@ COMPARATIVES = {
         -1,
     ),
 }
+# fmt: on
 """Words that ask for a change without saying how far, and its direction."""
 
 WISHES = (
