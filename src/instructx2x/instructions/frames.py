@@ -162,6 +162,7 @@ FRAMES: tuple[Frame, ...] = (
     _image_side(r"{VIEWER}(?: own)?(?P<kept> ){SIDE}(?: (?:hand|side))*"),
     _image_side(r"(?P<kept>){SIDE}(?: {PART})*,? {SEEN}[^.;!?]{0,40}"),
     # -- what would be seen
+    _frame(r"what (?:happens|happened|would happen|will happen)(?: to {IT})? ?(?:if|when)", "imagine"),
     _frame(
         r"(?:what|how) (?:would|will|does|might|could|can|should) {IT}(?:look|appear|be|change|happen)(?:"
         r" like| as)?(?: if)?",
@@ -259,6 +260,14 @@ FRAMES: tuple[Frame, ...] = (
     _frame(r"make (?=(?:a|an)\b)", "add "),
     _frame(r"(?P<before>^|[.,] ?|and )lower (?=(?:the|his|her|this|that|level)\b)", r"\g<before>reduce "),
     _frame(r"(?:(?<=\.\s)|^)lower (?={X} (?:to|from) {LEVEL})", "reduce "),
+    _frame(r"(?:bring|turn|take|dial|tone|scale|cut|step) {X} (?:down|up) (?=(?:to|from)\b)", r"change \1 "),
+    _frame(r"(?:bring|turn|dial|tone|scale|cut|step) {X} down{END}", r"reduce \1"),
+    _frame(r"(?:bring|turn|dial|scale|step) {X} up{END}", r"increase \1"),
+    _frame(
+        r"(?P<before>^|[.,] ?|and )(?:drain|aspirate|evacuate) (?={X}(?:effusion|pneumothorax|fluid|air|hematoma|ptx))",
+        r"\g<before>remove ",
+        reason="A treatment is no edit: say what changes in the image",
+    ),
     _frame(r"(?:replace|swap|exchange|substitute) {X} (?:with|by|for)", r"change \1 to"),
     _frame(r"(?:turn|convert|transform|make) {X} into", r"change \1 to"),
     _frame(

@@ -55,9 +55,10 @@ def parse(text: str) -> tuple[Edit, ...]:
 def _read(text: str, choice: int) -> tuple[tuple[Edit, ...], Notes, InstructionError | None]:
     """One reading: its edits, what was mended for them, and the error that ended it."""
     notes = Notes(choice)
+    found = terms(text, notes)
     edits: list[Edit] = []
     try:
-        for sentence in _sentences(terms(text, notes), notes):
+        for sentence in _sentences(found, notes):
             edits += sentence.edits(notes)
         return consistent(edits), notes, None
     except InstructionError as error:

@@ -130,8 +130,9 @@ REFUSED: dict[str, Refusal] = {
         fracture, skull fracture, hip fracture, femur fracture, dextrocardia, situs inversus, azygos lobe, hilar
         enlargement, enlarged hilum, hilar prominence, enlarged hila, cephalization, peribronchial cuffing,
         bronchial wall thickening, scarring, scar, myocardial infarction, heart attack, cardiomyopathy, ventricular
-        hypertrophy, ileus, bowel obstruction, pneumatosis, ascites, cerebral edema, brain edema, laryngeal edema,
-        soft tissue edema, joint effusion, knee effusion, subdural hematoma, septic emboli""",
+        hypertrophy, ileus, bowel obstruction, pneumatosis, ascites, gastric bubble, stomach bubble, gas bubble,
+        blood, pus, cerebral edema, brain edema, laryngeal edema, soft tissue edema, joint effusion, knee effusion,
+        subdural hematoma, septic emboli""",
         _NO_FINDING,
     ),
     **dict.fromkeys(
@@ -246,16 +247,16 @@ REFUSED: dict[str, Refusal] = {
         _TURNS,
     ),
     **_each(
-        "do not, don't, dont, does not, must not, should not, shouldn't, never, avoid, stop, keep, leave, preserve, retain, "
-        "maintain, protect, ignore, spare, no need to, no change, no changes",
+        "do not, don't, dont, does not, must not, should not, shouldn't, never, avoid, stop, keep, leave, preserve, "
+        "retain, maintain, protect, ignore, spare, no need to, no change, no changes",
         _WHAT_NOT,
     ),
     **_each("if, unless, when, until, while, because, since, before, after, only if, in case", _CONDITION),
     **_each(
         """everything, everything else, all findings, all abnormalities, all abnormality, abnormality, abnormalities,
         abnormal, pathology, pathologies, disease, diseases, all disease, normal, healthy, normalize, normalise, no
-        finding, no findings, no abnormality, no abnormalities, no disease, cure, heal, normal chest, clean, fix,
-        back to normal, problem, problems, illness""",
+        finding, no findings, no abnormality, no abnormalities, no disease, normal chest, clean, back to normal,
+        problem, problems, illness""",
         _NAME_EACH,
     ),
     **_each("nothing, anything, something, undo, revert, whatever", _NOTHING),
@@ -263,7 +264,8 @@ REFUSED: dict[str, Refusal] = {
     "instead of": Refusal("asks for two edits", (". remove",)),
     "but": Refusal("could except what follows: write two sentences, or leave it out"),
     "with": Refusal("could tie two findings or describe the patient: write 'and' between findings", ("and",)),
-    "treat": Refusal("is no edit: write what changes in the image", ("remove",)),
+    **_each("treat, cure, heal, fix, repair", Refusal("is no edit: say what changes in the image", ("remove",))),
+    **_each("dextroscoliosis, levoscoliosis", Refusal("has a direction, which cannot be asked for", ("scoliosis",))),
     # -- what cannot be said about a finding
     **_each(
         """acute, chronic, stable, increasing, decreasing, increased, decreased, worsening, worsened, improving,

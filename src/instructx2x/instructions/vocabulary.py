@@ -136,7 +136,7 @@ _PAPER = (
              "tortuous descending thoracic aorta"),
     _midline("scoliosis", "scoliotic spine", "scoliotic curvature", "thoracic scoliosis", "curvature of spine",
              "spinal curvature", "curved spine"),
-    _midline("gastric distention", "gastric distension", "distended stomach",
+    _midline("gastric distention", "gastric distension", "distended stomach", "dilated stomach",
              *_joined("stomach", "distention, distension"),
              *_joined("distention, distension", "of stomach")),
     _midline("hypoxemia", "hypoxaemia"),
@@ -158,8 +158,8 @@ _PAPER = (
         (
             *_joined(
                 "blunting of *, blunted *",
-                "costophrenic angle, costophrenic angles, costophrenic sulcus, costophrenic sulci, cp angle, cp angles, "
-                "cpa",
+                "costophrenic angle, costophrenic angles, costophrenic sulcus, costophrenic sulci, cp angle, "
+                "cp angles, cpa",
             ),
             *_joined("costophrenic angle, costophrenic sulcus, costophrenic, cp angle, cpa", "blunting"),
         ),
@@ -344,7 +344,7 @@ VERBS: dict[str, tuple[Operation, int]] = {
 _DEGREES = "severe, extensive, pronounced, prominent, dense, obvious, visible"
 COMPARATIVES = {
     **dict.fromkeys(
-        ("more", "larger", "bigger", "greater", "worse", *_joined("more", _DEGREES), "progression of", "worsening of",
+        ("more", "larger", "bigger", "greater", "worse", *_joined("more", _DEGREES), "progression of", "disease progression of", "worsening of",
          "growth of", "increase in"),
         +1,
     ),
@@ -378,7 +378,7 @@ FILLERS = frozenset(
     """
     finding findings sign signs evidence presence appearance level levels severity size sized degree extent amount
     please pls plz kindly can could would should will i we me us now then next also just too again only simply
-    first second firstly secondly finally lastly afterwards really actually so ok okay hi hello hey dear thanks you
+    let's lets first second firstly secondly finally lastly afterwards really actually so ok okay hi hello hey dear thanks you
     some any all new this that these those which is are was were be been has had have having there it he she they
     him his her their my our there's he's she's it's existing same
     patient patient's patients image x-ray xray radiograph picture film cxr chest scan
