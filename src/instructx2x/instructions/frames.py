@@ -200,7 +200,7 @@ FRAMES: tuple[Frame, ...] = (
     ),
     _frame(
         r"{NUMBER}(?: ?(?:x|by|-|to) ?{NUMBER})* ?{UNIT}(?: in (?:size|diameter)| diameter| sized?| wide|"
-        r" large| thick| deep| across)?",
+        r" large{END}| thick| deep| across)?",
         "",
         reason=_A_SIZE,
     ),

@@ -294,12 +294,13 @@ def _lexicon() -> dict[tuple[str, ...], tuple[tuple[Kind, object], ...]]:
             enter(phrase, (kind, value))
     for phrase, (side, zone) in words.PLACES.items():
         enter(phrase, (Kind.SIDE, side), (Kind.ZONE, zone))
+    sides = {side: side for side in words.SIDES} | words.SIDE_SYNONYMS
     for finding in words.FINDINGS.values():
         meaning = (Kind.FINDING, finding.name)
         for phrase in (finding.name, *finding.synonyms):
             enter(phrase.replace("* ", ""), meaning)
-            for side in words.SIDES if "*" in phrase else ():
-                enter(phrase.replace("*", side), meaning, (Kind.SIDE, side))
+            for typed, side in sides.items() if "*" in phrase else ():
+                enter(phrase.replace("*", typed), meaning, (Kind.SIDE, side))
     return lexicon
 
 

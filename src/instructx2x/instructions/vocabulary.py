@@ -151,7 +151,7 @@ _PAPER = (
     _lung("granuloma", "granulomas", "granulomata", "granulomatous disease", "calcified granuloma",
           "calcified granulomas", sized=True),
     _lung("calcification", "calcifications"),
-    Finding("pleural thickening", ("thickening of * pleura", "thickened pleura", "thickened * pleura")),
+    Finding("pleural thickening", ("thickening of * pleura", "thickened * pleura")),
     _midline("thymoma", "thymomas", sized=True),
     Finding(
         "blunting of the costophrenic angle",
@@ -344,7 +344,8 @@ VERBS: dict[str, tuple[Operation, int]] = {
 _DEGREES = "severe, extensive, pronounced, prominent, dense, obvious, visible"
 COMPARATIVES = {
     **dict.fromkeys(
-        ("more", "larger", "bigger", "greater", "worse", *_joined("more", _DEGREES), "progression of", "disease progression of", "worsening of",
+        ("more", "larger", "bigger", "greater", "worse", *_joined("more", _DEGREES), "progression of",
+         "disease progression of", "worsening of",
          "growth of", "increase in"),
         +1,
     ),
@@ -377,13 +378,12 @@ PREPOSITIONS = frozenset({"of", "in", "at", "on", "over", "within", "into", "ont
 FILLERS = frozenset(
     """
     finding findings sign signs evidence presence appearance level levels severity size sized degree extent amount
-    please pls plz kindly can could would should will i we me us now then next also just too again only simply
-    let's lets first second firstly secondly finally lastly afterwards really actually so ok okay hi hello hey dear thanks you
-    some any all new this that these those which is are was were be been has had have having there it he she they
-    him his her their my our there's he's she's it's existing same
-    patient patient's patients image x-ray xray radiograph picture film cxr chest scan
-    lung lungs pulmonary pulm lobe lobes zone zones region regions area areas field fields side sides sided
-    hemithorax whole entire
+    please pls plz kindly can could would should will i we me us now then next also just too again only simply let's
+    lets first second firstly secondly finally lastly afterwards really actually so ok okay hi hello hey dear thanks
+    you some any all new this that these those which is are was were be been has had have having there it he she
+    they him his her their my our there's he's she's it's existing same patient patient's patients image x-ray xray
+    radiograph picture film cxr chest scan lung lungs pulmonary pulm lobe lobes zone zones region regions area areas
+    field fields side sides sided hemithorax whole entire
     """.split()
 ) | {"thank you", "go ahead and", "would you mind", "as well"}
 """Words that may stand anywhere and change nothing. These, and no others, are passed over."""
