@@ -96,11 +96,11 @@ def test_every_single_edit_makes_the_round_trip():
 
 LISTED = [" ".join(phrase) for phrase in terms._LEXICON]
 # What frames.py knows beside the lexicon, and what no list knows.
-SPOKEN = """what if he had; what would this look like without; make; it look like; disappear; should be removed; no longer;
-of the image; of the film; on the viewer's; top; 20 percent; 2 cm; twice as large; half of; larger on the right; right > left;
-replace; into; instead of; lower the; from none to; 5th rib; plueral efusion; xyzzy; 3; ü; ->; w/o; b/l; "; '; 1.""".split(
-    ";"
-)
+SPOKEN = (
+    "what if he had; what would this look like without; make; it look like; disappear; should be removed; no longer; "
+    "of the image; of the film; on the viewer's; top; 20 percent; 2 cm; twice as large; half of; larger on the right; "
+    "right > left; replace; into; instead of; lower the; from none to; 5th rib; plueral efusion; xyzzy; 3; ü; ->; w/o"
+).split("; ")
 
 
 def typed_words():
