@@ -48,18 +48,27 @@ def test_canonical_sentences_stay(text):
         ("please get rid of the edema in the patient’s chest x-ray!", "Remove the finding of edema."),
         ("take away\nthe pulmonary  oedema\t", "Remove the finding of edema."),
         ("ａｄｄ　ｅｄｅｍａ", "Add the finding of edema."),
-        ("add edema to the image, and clear the lungs of opacities",
-         "Add the finding of edema. Remove the finding of lung opacity."),
-        ("change the level of effusion small to large and edema from mild to severe",
-         "Change the level of pleural effusion from small to large. "
-         "Change the level of edema from mild to severe."),
+        (
+            "add edema to the image, and clear the lungs of opacities",
+            "Add the finding of edema. Remove the finding of lung opacity.",
+        ),
+        (
+            "change the level of effusion small to large and edema from mild to severe",
+            "Change the level of pleural effusion from small to large. Change the level of edema from mild to severe.",
+        ),
         ("worsen the edema to severe", "Change the level of edema to severe."),
-        ("increase the left effusion from small to large",
-         "Change the level of left pleural effusion from small to large."),
-        ("change the small left effusion to moderate",
-         "Change the level of left pleural effusion from small to moderate."),
-        ("change effusion to large from small on the left",
-         "Change the level of left pleural effusion from small to large."),
+        (
+            "increase the left effusion from small to large",
+            "Change the level of left pleural effusion from small to large.",
+        ),
+        (
+            "change the small left effusion to moderate",
+            "Change the level of left pleural effusion from small to moderate.",
+        ),
+        (
+            "change effusion to large from small on the left",
+            "Change the level of left pleural effusion from small to large.",
+        ),
     ],
 )
 def test_what_people_type(typed, expected):
@@ -128,7 +137,6 @@ def test_a_place_belongs_to_the_finding_beside_it():
         "add edema and left",
         "add left and edema",
         "add effusion left edema",
-        "add effusion to the edema",
         "add effusion on the left and upper and lower lobe pneumonia",
     ],
 )
@@ -159,10 +167,16 @@ def test_the_longest_phrase_wins(typed, finding):
 @pytest.mark.parametrize(
     ("typed", "level"),
     [
-        ("mildly", "mild"), ("moderately", "moderate"), ("minimally", "minimal"), ("small", "small"),
-        ("mild to moderate", "mild to moderate"), ("mild-to-moderate", "mild to moderate"),
-        ("moderate–to–severe", "moderate to severe"), ("small moderate", "small to moderate"),
-        ("moderate-sized", "moderate"), ("tiny", "trace"),
+        ("mildly", "mild"),
+        ("moderately", "moderate"),
+        ("minimally", "minimal"),
+        ("small", "small"),
+        ("mild to moderate", "mild to moderate"),
+        ("mild-to-moderate", "mild to moderate"),
+        ("moderate–to–severe", "moderate to severe"),
+        ("small moderate", "small to moderate"),
+        ("moderate-sized", "moderate"),
+        ("tiny", "trace"),
     ],
 )
 def test_levels(typed, level):
@@ -180,10 +194,11 @@ def test_an_ambiguous_scale_says_how_to_write_it(scale, readings):
     with pytest.raises(InstructionError) as error:
         parse(f"Change the level of effusion from {scale}.")
     for reading in readings:
-        assert f'"from {reading}"' in str(error.value)
-        (edit,) = parse(f"Change the level of effusion from {reading}.")
+        sentence = f"Change the level of pleural effusion from {reading}."
+        assert f'"{sentence}"' in str(error.value)
+        (edit,) = parse(sentence)
         assert f"{edit.from_level} to {edit.level}" == scale
-        assert render([edit]).endswith(f"from {reading}.")
+        assert render([edit]) == sentence
 
 
 def test_the_order_stays_and_repetitions_go():
@@ -229,37 +244,37 @@ def test_different_places_do_not_contradict(text):
         ("and and and", "empty"),
         ("add", "names no finding"),
         ("add left", "names no finding"),
-        ("change", "needs a finding"),
+        ("change", "names no finding"),
         ("pleural effusion", "begin the sentence with Add"),
         ("add edema. effusion.", "begin the sentence with Add"),
-        ("add plural effusion", "'pleural effusion'"),
+        ("add plural effusion", "nearest known term is 'pleural effusion'"),
         ("add cardiomegally", "'cardiomegaly'"),
-        ("add pneumonitis", "'pneumonia'"),
-        ("ad edema", "'add'"),
-        ("add pericardial effusion", "'pericardial'"),
+        ("add pneumonitis", "not among the findings"),
+        ("ad edema", "nearest known term is 'add'"),
+        ("add pericardial effusion", "'pericardial effusion' is not among the findings"),
         ("add lefft effusion", "'left'"),
         ("add edema 😀", "sign '😀'"),
         ("add no edema", "turns the meaning round"),
         ("no pleural effusion", "turns the meaning round"),
-        ("don’t add edema", "turns the meaning round"),
+        ("don’t add edema", "says what not to do"),
         ("add edema without effusion", "turns the meaning round"),
         ("add edema or effusion", "leaves the choice open"),
-        ("add pneumonia with effusion", 'write "and"'),
+        ("add pneumonia with effusion", "write 'and'"),
         ("remove all but the edema", "could except"),
         ("add edema in place of effusion", "'place' is not understood"),
         ("add effusion from small to moderate", '"Change the level of'),
         ("remove effusion to mild", '"Change the level of'),
-        ("change edema to pneumonia", "needs a finding and levels"),
+        ("change edema to pneumonia", "remove the one and add the other"),
         ("add both edema and effusion", "bilateral"),
-        ("add acute edema", "not a severity"),
-        ("add increasing effusion", "not a severity"),
-        ("increase the effusion", "Change the level of pleural effusion from"),
-        ("change edema", "Change the level of edema from"),
-        ("worsen edema from severe to mild", "does not worsen"),
-        ("change edema from mild", "from no level to another"),
+        ("add acute edema", "is no severity"),
+        ("add increasing effusion", "is no severity"),
+        ("increase the effusion", "does not say how far"),
+        ("change edema", "does not say how far"),
+        ("worsen edema from severe to mild", "no way to worsen"),
+        ("change edema from mild", "does not say how far"),
         ("change edema from mild to mild", "stays mild"),
         ("change mild edema from severe to moderate", "mild and severe"),
-        ("add small severe effusion", "'small to moderate'"),
+        ("add small severe effusion", "is no level"),
         ("add left cardiomegaly", "Cardiomegaly has no side"),
         ("add scoliosis at the right base", "Scoliosis has no side"),
         ("add upper lobe thymoma", "Thymoma has no zone"),

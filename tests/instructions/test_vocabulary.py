@@ -13,6 +13,7 @@ from instructx2x.instructions import (
     Operation,
     canonical,
     parse,
+    refusals,
     vocabulary,
 )
 
@@ -44,10 +45,24 @@ def test_no_phrase_has_two_meanings():
         for finding in FINDINGS.values()
     )
     phrases = [
-        *itertools.chain.from_iterable(groups), *LEVELS, *vocabulary.LEVEL_SYNONYMS,
-        *SIDES, *vocabulary.SIDE_SYNONYMS, *ZONES, *vocabulary.ZONE_SYNONYMS, *vocabulary.PLACES,
-        *vocabulary.VERBS, *vocabulary.CONJUNCTIONS, *vocabulary.PREPOSITIONS, *vocabulary.FILLERS,
-        *vocabulary.REFUSED, "from", "to",
+        *itertools.chain.from_iterable(groups),
+        *LEVELS,
+        *vocabulary.LEVEL_SYNONYMS,
+        *SIDES,
+        *vocabulary.SIDE_SYNONYMS,
+        *ZONES,
+        *vocabulary.ZONE_SYNONYMS,
+        *vocabulary.PLACES,
+        *vocabulary.VERBS,
+        *vocabulary.CONJUNCTIONS,
+        *vocabulary.PREPOSITIONS,
+        *vocabulary.FILLERS,
+        *vocabulary.WISHES,
+        *vocabulary.COMPARATIVES,
+        *vocabulary.PRONOUNS,
+        *refusals.REFUSED,
+        "from",
+        "to",
     ]
     repeated = {phrase for phrase in phrases if phrases.count(phrase) > 1}
     # "blunting of the costophrenic angle" is a finding's name, and the same with a side inside.
@@ -63,5 +78,6 @@ def test_every_verb_does_its_operation():
 
 def test_fillers_change_nothing():
     for word in vocabulary.FILLERS:
-        text = f"{word} add {word} left {word} effusion {word}"
-        assert canonical(text) == "Add the finding of left pleural effusion."
+        # Beside a side, "image left" and "my left" are no side of the patient.
+        text = f"{word} add {word} mild left effusion {word}"
+        assert canonical(text) == "Add the finding of mild left pleural effusion."

@@ -15,7 +15,19 @@ from typing import Annotated
 import typer
 
 from instructx2x import __version__
-from instructx2x.cli import audit, batch, convert, dataset, editing, evaluation, info, masks, training, verify
+from instructx2x.cli import (
+    audit,
+    batch,
+    convert,
+    dataset,
+    editing,
+    evaluation,
+    info,
+    masks,
+    training,
+    verify,
+    vocabulary,
+)
 from instructx2x.cli.console import refuse
 from instructx2x.errors import of_the_user
 
@@ -38,6 +50,7 @@ app = typer.Typer(
 for command in (
     *(editing.edit, batch.batch, editing.guidance, editing.demo, verify.verify),
     *(training.train, evaluation.evaluate, audit.audit, convert.convert, info.info),
+    vocabulary.vocabulary,
 ):
     app.command()(command)
 for family in (dataset.app, masks.app):

@@ -3,26 +3,30 @@
 Grammar of what is read, over the terms of terms.py (articles and fillers are gone):
 
     instruction := sentence+
-    sentence    := VERB item (AND item)* | CHANGE item scale (AND item scale)*
+    sentence    := VERB item (AND item)* | CHANGE item scale (AND item scale)* | WISH item (AND item)*
     item        := place? FINDING place?
     place       := words for level, side and zone; AND joins several ("left upper and right lower lobe")
-    scale       := FROM level TO level | TO level
+    scale       := FROM level TO level | TO level | level
 
 A sentence ends at a full stop, at the next verb, or with the text. A place belongs to the finding beside it,
 never to the rest of a list: in "left pleural effusion and edema" the edema has no side. A place behind its
 finding needs no preposition ("effusion on the left", "effusion, left").
+
+What is refused but can be mended is noted and mended while it is read (refusals.py). Edits that come of such a
+reading are never carried out: they are offered as the sentence to write.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from itertools import accumulate, groupby, product
 
 from ..errors import InstructionError
 from .edits import Edit, consistent
-from .terms import MODIFIERS, SEPARATORS, Kind, Term, shortened, terms
+from .refusals import Notes, quoted, refused
+from .terms import MODIFIERS, SEPARATORS, Kind, Term, terms
 from .vocabulary import FINDINGS, LEVELS, Operation
 
 
@@ -37,19 +41,28 @@ def parse(text: str) -> tuple[Edit, ...]:
 
     Raises:
         InstructionError: when a word is not in the vocabulary, or the instruction is empty, ambiguous or
-            contradictory.
+            contradictory. One line; where the instruction can be mended, it holds the sentence to write, in quotes.
     """
+    edits, notes, error = _read(text, 0)
+    if error is not None and not notes.reasons:
+        raise error
+    if not notes.reasons:
+        return edits
+    readings = [edits, *(_read(text, choice)[0] for choice in range(1, notes.choices))]
+    raise refused(notes.reasons[0], [render(reading) for reading in readings if reading]) from error
+
+
+def _read(text: str, choice: int) -> tuple[tuple[Edit, ...], Notes, InstructionError | None]:
+    """One reading: its edits, what was mended for them, and the error that ended it."""
+    notes = Notes(choice)
+    found = terms(text, notes)
     edits: list[Edit] = []
-    for verb, body in _sentences(terms(text)):
-        operation, direction = verb.value
-        if operation is Operation.CHANGE:
-            edits += _changes(verb.text, direction, body)
-        else:
-            edits += [
-                Edit(operation, finding, place.side, place.zone, place.level)
-                for finding, place in _items(verb.text, body)
-            ]
-    return consistent(edits)
+    try:
+        for sentence in _sentences(found, notes):
+            edits += sentence.edits(notes)
+        return consistent(edits), notes, None
+    except InstructionError as error:
+        return (), notes, error
 
 
 def render(edits: Iterable[Edit]) -> str:
@@ -131,33 +144,107 @@ class _Place:
         return _Place(self.level or other.level, self.side or other.side, self.zone or other.zone)
 
 
-def _sentences(found: list[Term]) -> list[tuple[Term, list[Term]]]:
-    """Cut at verbs and full stops: each verb with what follows it."""
-    sentences: list[tuple[Term, list[Term]]] = []
-    open_sentence = False
-    for term in found:
-        if term.kind is Kind.VERB:
-            sentences.append((term, []))
-            open_sentence = True
-        elif term.kind is Kind.STOP:
-            open_sentence = False
-        elif open_sentence:
-            sentences[-1][1].append(term)
-        elif term.kind in MODIFIERS | {Kind.FINDING}:
-            raise InstructionError(
-                f"Nothing says what to do with {term.text!r}: begin the sentence with Add, Remove or Change."
+_CONTENT = MODIFIERS | {Kind.FINDING, Kind.MORE}
+
+
+@dataclass
+class _Sentence:
+    """What is to be done, and the terms that say to what.
+
+    Attributes:
+        verb: a term of kind VERB or WISH; None: nothing says what to do.
+    """
+
+    verb: Term | None
+    body: list[Term] = dataclasses.field(default_factory=list)
+
+    def names(self, *kinds: Kind) -> bool:
+        return any(term.kind in kinds for term in self.body)
+
+    def edits(self, notes: Notes) -> list[Edit]:
+        operation, direction = self.verb.value if self.verb and self.verb.kind is Kind.VERB else (None, 0)
+        said = self.verb.text if self.verb else "change"
+        more = next((term for term in self.body if term.kind is Kind.MORE), None)
+        body = [term for term in self.body if term.kind is not Kind.MORE]
+        scaled = any(_scales(body, index) for index, term in enumerate(body) if term.kind in (Kind.FROM, Kind.TO))
+        if self.verb is None and not more:
+            first = next(term for term in body if term.kind in _CONTENT)
+            notes.mended(
+                f"Nothing says what to do with {quoted(first.text)}: begin the sentence with Add, Remove or Change"
             )
-    if not sentences:
+        if more:
+            direction = direction or more.value
+            if operation is Operation.REMOVE:
+                direction = -1
+            operation, said = Operation.CHANGE, more.text
+        elif operation is None:
+            operation = Operation.CHANGE if scaled else Operation.ADD
+        if operation is Operation.CHANGE:
+            return _changes(said, direction, body, notes)
+        return [_edit(operation, finding, place, notes) for finding, place in _items(said, body, notes)]
+
+
+def _sentences(found: list[Term], notes: Notes) -> list[_Sentence]:
+    """Cut at verbs, wishes and full stops: each verb with what follows it.
+
+    A wish that a verb follows, and a change of the image in general ("edit this to add edema"), say nothing.
+    """
+    sentences: list[_Sentence] = []
+    current: _Sentence | None = None
+    for term in found:
+        if term.kind is Kind.STOP:
+            current = None
+            continue
+        if term.kind is Kind.WISH and current is not None and not current.names(Kind.FINDING):
+            continue
+        if term.kind in (Kind.VERB, Kind.WISH):
+            if current is not None and _says_nothing(current, notes):
+                sentences.remove(current)
+            current = _Sentence(term)
+            sentences.append(current)
+            continue
+        if current is None and term.kind in _CONTENT:
+            current = _Sentence(None)
+            sentences.append(current)
+        if current is not None:
+            current.body.append(term)
+    wished = [each for each in sentences if each.verb is None or each.verb.kind is Kind.VERB or each.names(*_CONTENT)]
+    if not wished:
         raise InstructionError('The instruction is empty: write for example "Add the finding of edema."')
-    return sentences
+    return wished
 
 
-def _items(verb: str, body: list[Term]) -> list[tuple[str, _Place]]:
+def _says_nothing(sentence: _Sentence, notes: Notes) -> bool:
+    """Whether a sentence is only the way to the verb behind it; a level there ("slightly increase") is refused."""
+    if sentence.verb is None and not sentence.names(Kind.FINDING, Kind.SIDE, Kind.ZONE):
+        first = next(term for term in sentence.body if term.kind in _CONTENT)
+        notes.mended(f"{quoted(first.text)} does not say how far: name the level")
+        return True
+    if sentence.names(*_CONTENT) or sentence.verb is None:
+        return False
+    return sentence.verb.kind is Kind.WISH or sentence.verb.value[0] is Operation.CHANGE
+
+
+def _edit(
+    operation: Operation, name: str, place: _Place, notes: Notes, new: str | None = None, old: str | None = None
+) -> Edit:
+    """The edit; what does not apply to its finding is noted and left out."""
+    finding = FINDINGS[name]
+    said = {"side": place.side, "zone": place.zone, "level": new if operation is Operation.CHANGE else place.level}
+    if operation is not Operation.CHANGE or finding.has_level:
+        for kind, word in said.items():
+            if word and not getattr(finding, f"has_{kind}"):
+                notes.mended(f"{name.capitalize()} has no {kind}: leave out {quoted(word)}")
+                said[kind] = None
+    return Edit(operation, name, **said, from_level=old)
+
+
+def _items(verb: str, body: list[Term], notes: Notes) -> list[tuple[str, _Place]]:
     """The findings of a sentence, each with its place; a finding with several places comes once for each."""
-    body = _settled(body)
+    body = _settled(body, notes)
     at = [index for index, term in enumerate(body) if term.kind is Kind.FINDING]
     if not at:
-        raise InstructionError(f'"{verb.capitalize()}" names no finding: write for example "{verb} edema".')
+        raise _nothing_named(verb)
     before = body[: at[0]]
     items: list[tuple[str, _Place]] = []
     for start, end in zip(at, [*at[1:], None], strict=True):
@@ -166,13 +253,32 @@ def _items(verb: str, body: list[Term]) -> list[tuple[str, _Place]]:
             raise _adrift(before)
         run = body[start + 1 : end]
         after, next_before = (_last(run), []) if end is None else _divided(run)
-        places = dict.fromkeys(front.merged(back) for front, back in product(_places(before), _places(after)))
-        items += [(finding, place) for place in places]
+        items += [(finding, place) for place in _combined(finding, _places(before), _places(after), notes)]
         before = next_before
     return items
 
 
-def _settled(body: list[Term]) -> list[Term]:
+def _nothing_named(verb: str) -> InstructionError:
+    return refused(f"{quoted(verb.capitalize())} names no finding: name each", ["Add the finding of edema."])
+
+
+def _combined(finding: str, fronts: list[_Place], backs: list[_Place], notes: Notes) -> list[_Place]:
+    """Every place in front of a finding with every one behind it, each once.
+
+    "bilateral effusions, small on the left and moderate on the right": what is said of a side counts for it alone.
+    """
+    sides = {place.side for place in backs} & {"left", "right"}
+    if not sides or not any(place.side == "bilateral" for place in fronts):
+        return list(dict.fromkeys(front.merged(back) for front, back in product(fronts, backs)))
+    fronts = [replace(place, side=None) if place.side == "bilateral" else place for place in fronts]
+    if len(sides) == 1:
+        (other,) = {"left", "right"} - sides
+        notes.mended(f"Bilateral {finding} is described on one side only: name both sides")
+        backs = [*backs, _Place(side=other)]
+    return list(dict.fromkeys(front.merged(back) for front, back in product(fronts, backs)))
+
+
+def _settled(body: list[Term], notes: Notes) -> list[Term]:
     """Settle the small words of a sentence in which "to" does not lead to a new level.
 
     "mid to lower" becomes "mid and lower"; any other "to" or "from" is a preposition. Prepositions whose noun
@@ -184,8 +290,16 @@ def _settled(body: list[Term]) -> list[Term]:
     for index, term in enumerate(body):
         after = body[index + 1].kind if index + 1 < len(body) else None
         if term.kind in (Kind.TO, Kind.FROM) and after is Kind.LEVEL:
-            words = f'"{term.text} {body[index + 1].text}"'
+            words = quoted(f"{term.text} {body[index + 1].text}")
             raise InstructionError(f'{words} is no place: write as in "Change the level of edema to mild."')
+        if (
+            term.kind is Kind.TO
+            and (other := _finding_behind(body, index))
+            and any(earlier.kind is Kind.FINDING for earlier in settled)
+        ):
+            first = next(earlier.value for earlier in settled if earlier.kind is Kind.FINDING)
+            notes.mended(f"It is not clear how {first} and {other} belong together: name what is to be added alone")
+            break
         if term.kind is Kind.TO and after is Kind.ZONE and settled and settled[-1].kind is Kind.ZONE:
             term = replace(term, kind=Kind.AND)
         elif term.kind in (Kind.TO, Kind.FROM, Kind.PREPOSITION):
@@ -199,6 +313,16 @@ def _settled(body: list[Term]) -> list[Term]:
         if settled or term.kind not in SEPARATORS:
             settled.append(term)
     return settled[:-1] if settled and settled[-1].kind in SEPARATORS else settled
+
+
+def _finding_behind(body: list[Term], index: int) -> str | None:
+    """The finding that a preposition leads to, with a place between them at most."""
+    for term in body[index + 1 :]:
+        if term.kind is Kind.FINDING:
+            return term.value
+        if term.kind not in MODIFIERS:
+            return None
+    return None
 
 
 def _with_whole_levels(body: list[Term]) -> list[Term]:
@@ -233,8 +357,7 @@ def _level(part: list[Term]) -> str:
     """The level that these words make together."""
     level = _words(part)
     if level not in LEVELS:
-        nearest = get_close_matches(level[:60], LEVELS, n=1, cutoff=0.0)[0]
-        raise InstructionError(f"{shortened(level)} is not a level; the nearest is {nearest!r}.")
+        raise InstructionError(f"{quoted(level)} is no level: keep one of its words.")
     return level
 
 
@@ -261,7 +384,7 @@ def _adrift(run: list[Term]) -> InstructionError:
     """The error for a place that could belong to either of two findings, or to none."""
     words = " ".join(term.text for term in run if term.kind not in SEPARATORS)
     return InstructionError(
-        f"It is not clear which finding {shortened(words)} belongs to: write it in front of its finding."
+        f"It is not clear which finding {quoted(words)} belongs to: write it in front of its finding."
     )
 
 
@@ -280,7 +403,10 @@ def _places(run: list[Term]) -> list[_Place]:
         elif term.kind in MODIFIERS:
             phrases[-1][-1] = phrases[-1][-1].merged(_Place(**{term.kind.value: term.value}))
     places: list[_Place] = []
-    for phrase in phrases:
+    if {place.side for phrase in phrases for place in phrase} >= {"left", "right", "bilateral"}:
+        # "on both sides, small on the left and moderate on the right"
+        phrases = [[place for place in phrase if place.side != "bilateral"] for phrase in phrases]
+    for phrase in filter(None, phrases):
         for towards in (1, -1):
             phrase = phrase[::towards]
             phrase = list(accumulate(phrase, lambda earlier, place: place.filled(earlier)))[::towards]
@@ -291,30 +417,70 @@ def _places(run: list[Term]) -> list[_Place]:
 # ---- reading changes of level
 
 
-def _changes(verb: str, direction: int, body: list[Term]) -> list[Edit]:
+def _changes(verb: str, direction: int, body: list[Term], notes: Notes) -> list[Edit]:
     """The edits of a sentence about levels: findings, each or several together followed by their scale."""
     edits: list[Edit] = []
     body = _stripped(body)
+    if not any(term.kind is Kind.FINDING for term in body):
+        raise _nothing_named(verb)
+    if replaced := _replacement(body, notes):
+        return replaced
+    named_last: Term | None = None
     while body or not edits:
-        named, scale, body = _next_scale(body)
-        if not scale:
-            finding = next((term.value for term in named if term.kind is Kind.FINDING), "edema")
-            example = f'"Change the level of {finding} from mild to moderate."'
-            raise InstructionError(f'"{verb.capitalize()}" needs a finding and levels: write as in {example}')
-        old, new = _old_and_new(scale)
-        for finding, place in _items(verb, named):
+        named, scale, body = _next_scale(body, named_last)
+        found = [term for term in named if term.kind is Kind.FINDING]
+        if not found and named_last and named:
+            # "the left effusion to small and the right to large"
+            named = [term for term in named if term.kind is not Kind.PREPOSITION] + [named_last]
+        named_last = found[-1] if found else named_last
+        old, new = _old_and_new(scale, direction, notes) if scale else (None, None)
+        for finding, place in _items(verb, named, notes):
+            if not FINDINGS[finding].has_level:
+                raise refused(f"{finding.capitalize()} has no level: add or remove it")
             if old and place.level and old != place.level:
                 raise InstructionError(f"{finding.capitalize()} is first {place.level} and {old}: keep one.")
             before = old or place.level
-            if direction and before and direction * (LEVELS[new] - LEVELS[before]) <= 0:
-                raise InstructionError(f'From {before} to {new} does not {verb} it: write "change" instead.')
-            edits.append(Edit(Operation.CHANGE, finding, place.side, place.zone, new, before))
+            level = new or _suggested(verb, finding, direction, before, notes)
+            if direction and before and direction * (LEVELS[level] - LEVELS[before]) <= 0:
+                notes.mended(f"From {before} to {level} is no way to {verb} it: write 'change' instead")
+            edits.append(_edit(Operation.CHANGE, finding, place, notes, level, before))
     return edits
 
 
-def _next_scale(body: list[Term]) -> tuple[list[Term], list[Term], list[Term]]:
-    """Cut behind the next scale: the items before it (and their place behind it), the scale, and the rest."""
+def _suggested(verb: str, finding: str, direction: int, before: str | None, notes: Notes) -> str:
+    """A level for a change that names none, in the direction of its verb; noted as not said."""
+    notes.mended(f"{quoted(verb)} does not say how far: name the level")
+    low, middle, high = FINDINGS[finding].usual_levels
+    wanted = {-1: (low, "trace"), 0: (middle, low), 1: (high, "massive")}[direction]
+    return next((level for level in wanted if level != before), middle)
+
+
+def _replacement(body: list[Term], notes: Notes) -> list[Edit]:
+    """ "change edema to pneumonia" is no change of level: one finding goes and another comes, in two edits."""
+    at = [index for index, term in enumerate(body) if term.kind is Kind.TO]
+    if len(at) != 1 or any(_scales(body, index) for index in at):
+        return []
+    halves = body[: at[0]], body[at[0] + 1 :]
+    if not all(any(term.kind is Kind.FINDING for term in half) for half in halves):
+        return []
+    notes.mended("One finding does not change to another: remove the one and add the other")
+    return [
+        _edit(operation, finding, place, notes)
+        for operation, half in zip((Operation.REMOVE, Operation.ADD), halves, strict=True)
+        for finding, place in _items(operation.value, half, notes)
+    ]
+
+
+def _next_scale(body: list[Term], last: Term | None) -> tuple[list[Term], list[Term], list[Term]]:
+    """Cut behind the next scale: the items before it (and their place behind it), the scale, and the rest.
+
+    Args:
+        last: the finding before, of which the body may go on to speak ("and the right to large").
+    """
     start = next((index for index, term in enumerate(body) if term.kind is Kind.FINDING), len(body))
+    led = [index for index, term in enumerate(body) if term.kind in (Kind.FROM, Kind.TO) and _scales(body, index)]
+    if last and led and led[0] < start and any(term.kind in MODIFIERS for term in body[: led[0]]):
+        start = led[0]
     while start < len(body) and not _scales(body, start):
         start += 1
     end = start
@@ -323,7 +489,9 @@ def _next_scale(body: list[Term]) -> tuple[list[Term], list[Term], list[Term]]:
     stop = end
     while stop < len(body) and body[stop].kind not in SEPARATORS:
         stop += 1
-    behind = body[end:stop]
+    named = {term.value for term in body[:start] if term.kind is Kind.FINDING}
+    # "from mild edema to severe edema" says the finding once more.
+    behind = [term for term in body[end:stop] if not (term.kind is Kind.FINDING and named == {term.value})]
     if any(term.kind in (Kind.FINDING, Kind.LEVEL) for term in behind):
         raise _adrift(behind)
     return body[:start] + behind, body[start:end], _stripped(body[stop:])
@@ -335,9 +503,15 @@ def _stripped(body: list[Term]) -> list[Term]:
     return body[kinds.index(True) : len(kinds) - kinds[::-1].index(True)] if any(kinds) else []
 
 
-def _old_and_new(scale: list[Term]) -> tuple[str | None, str]:
-    """The levels of a scale: "from A to B", "A to B", "to B" (no old level) or "to B from A"."""
+def _old_and_new(scale: list[Term], direction: int, notes: Notes) -> tuple[str | None, str | None]:
+    """The levels of a scale: "from A to B", "A to B", "to B" (no old level), "to B from A" or, for a verb without a
+    direction, "B" ("make the effusion large"). No new level where it is not said."""
     kinds = [term.kind for term in scale]
+    if Kind.TO not in kinds and kinds.count(Kind.FROM) == (kinds[0] is Kind.FROM):
+        if kinds[0] is Kind.FROM:
+            return _level(scale[1:]), None
+        # "increase the effusion slightly" tells a step and no level.
+        return (None, _level(scale)) if not direction and not scale[-1].text.endswith("ly") else (None, None)
     if kinds[0] is Kind.TO and kinds.count(Kind.FROM) < 2:
         cut = kinds.index(Kind.FROM) if Kind.FROM in kinds else len(kinds)
         return _level(scale[cut:]) if scale[cut:] else None, _level(scale[:cut])
@@ -351,11 +525,11 @@ def _old_and_new(scale: list[Term]) -> tuple[str | None, str]:
     typed = " ".join(term.text for term in scale)
     if not readings or Kind.FROM in kinds[1:]:
         raise InstructionError(
-            f'{shortened(typed)} leads from no level to another: write as in "from mild to moderate".'
+            f"{quoted(typed)} leads from no level to another: write as in "
+            '"Change the level of edema from mild to moderate."'
         )
     if len(readings) > 1:
-        ways = " or ".join(f'"from {_tied(*reading)}"' for reading in readings)
-        raise InstructionError(f'"{typed}" has two readings: tie the words of a level with hyphens, {ways}.')
+        return notes.mended(f"{quoted(typed)} has two readings: tie the words of a level with hyphens", readings)
     return readings[0]
 
 
