@@ -52,7 +52,8 @@ from instructx2x.dataset.images import TEMPORARY
 from instructx2x.dataset.table import load_dataset
 from instructx2x.errors import InputError, ModelError, OutputError
 from instructx2x.imaging.writing import atomic_write
-from instructx2x.models import Backbone, backbone
+from instructx2x.models import Backbone
+from instructx2x.progress import quiet_libraries
 from instructx2x.training import checkpoints, validation
 from instructx2x.training.batches import Batch, Pairs, ahead, squared_errors
 from instructx2x.training.bundle import check_place, put_in_place, save_pipeline
@@ -342,7 +343,7 @@ def _publish(model: Backbone, out: Path, card: str) -> None:
     )
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
-        with backbone.quiet():
+        with quiet_libraries():
             save_pipeline(pipeline, partial)
         (partial / "README.md").write_text(card, encoding="utf-8")
         put_in_place(partial, out)
