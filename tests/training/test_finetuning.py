@@ -37,6 +37,7 @@ from instructx2x.training.finetuning import finetune
 from instructx2x.training.latents import encode_images
 from instructx2x.training.recipe import Finetuning, finetuning, read_toml
 from instructx2x.training.start import load_start
+from instructx2x.training.states import read_state
 
 SHAPE = (4, 8, 8)
 TEXTS = ("Add the finding of edema.", "Remove the finding of left pleural effusion.")
@@ -244,7 +245,7 @@ def test_a_model_that_predicts_no_noise_is_refused(make_tiny_model, tmp_path):
 def test_what_comes_out_runs_everywhere(undisturbed, tiny_model):
     model = undisturbed / "model"
     newest = undisturbed / "checkpoints/step-0000006"
-    averaged = torch.load(newest / "custom_checkpoint_0.pkl")["shadow_params"]
+    averaged = read_state(newest / "state.safetensors")["average"]["shadow_params"]
     assert all(torch.equal(a, b) for a, b in zip(averaged, load(model, device="cpu").unet.parameters(), strict=True))
     assert not same(weights(model), load_file(newest / "model.safetensors")), "the average is not the last weights"
     for part in ("vae/diffusion_pytorch_model", "text_encoder/model"):

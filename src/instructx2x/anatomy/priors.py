@@ -186,8 +186,8 @@ def _check(priors: Priors) -> None:
     if max(*priors.images.values(), priors.lung_masks) > 1e9:
         raise ValueError("it counts more images than there are")
     maps = [(priors.counts[name], count) for name, count in priors.images.items()] + [(priors.lungs, priors.lung_masks)]
-    if not all(counts.min() >= 0 and 0 < counts.max() <= images * SUBCELLS**2 for counts, images in maps):
-        raise ValueError("a map is empty, or counts more marks than images")
+    if not priors.lungs.any() or any(counts.max() > images * SUBCELLS**2 for counts, images in maps):
+        raise ValueError("it counts no lungs, or more marks than images")
     frame = priors.frame
     if not (0 <= frame.top < frame.bottom <= 1 and 0 <= frame.right < frame.midline < frame.left <= 1):
         raise ValueError("its lungs do not lie in the image")

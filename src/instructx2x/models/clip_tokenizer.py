@@ -120,11 +120,11 @@ def read_tokenizer(folder: Path, limit: int | None = None) -> CLIPTokenizerFast:
         raise ModelError(f"the tokenizer in {folder} cannot be read: {_first_line(error)}") from error
     if len(plain) < len(set(_LETTERS) - {" "}):
         raise ModelError(f"the tokenizer in {folder} has no vocabulary for plain letters: get a whole copy")
-    _rest(tokenizer)
+    rest(tokenizer)
     return tokenizer
 
 
-def _rest(tokenizer: CLIPTokenizerFast) -> None:
+def rest(tokenizer: CLIPTokenizerFast) -> None:
     """Forget how the last texts were cut and padded, which would be saved with the tokenizer."""
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()

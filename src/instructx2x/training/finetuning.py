@@ -240,8 +240,7 @@ def _train(
         model.unet.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
     unet, optimiser = accelerator.prepare(model.unet, optimiser)
-    accelerator.register_for_checkpointing(ema)
-    first = checkpoints.restore(accelerator, work / "checkpoints")
+    first = checkpoints.restore(accelerator, work / "checkpoints", model.unet, optimiser, ema)
     if first > recipe.steps:
         raise OutputError(f"{work} holds a run of {first} steps already, and the recipe says {recipe.steps}")
     ema.to(accelerator.device)
@@ -287,7 +286,7 @@ def _train(
             if recipe.validation and (done % recipe.validate_every == 0 or done == recipe.steps):
                 validate(done)
             if keep:
-                checkpoints.save(accelerator, work / "checkpoints", done)
+                checkpoints.save(accelerator, work / "checkpoints", done, model.unet, optimiser, ema)
     return ema
 
 
