@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from instructx2x.errors import InputError, ModelError, OutputError
 from instructx2x.instructions import FINDINGS, Edit, Operation, parse, render
 from instructx2x.models import load, token_ids
+from instructx2x.training import states
 from instructx2x.training.back_translation import add_to_normals, additions_of
 from instructx2x.training.loop import fingerprint, fit, learning_rate
 from instructx2x.training.pairs import Bank, Pair
@@ -163,11 +165,11 @@ def test_a_state_of_another_run_is_not_gone_on_from(tmp_path):
 def test_a_state_that_cannot_be_written_leaves_the_last_one(tmp_path, monkeypatch):
     write_state({"step": 1}, tmp_path / "run.safetensors")
 
-    def full(state, file):
+    def full(tensors, file, metadata):
         file.write_bytes(b"half")
-        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(states, "save_file", full)
     with pytest.raises(OutputError, match="make room"):
         write_state({"step": 2}, tmp_path / "run.safetensors")
     assert read_state(tmp_path / "run.safetensors") == {"step": 1}
