@@ -132,9 +132,11 @@ def test_what_the_libraries_would_follow_is_left_aside(copy, tiny_model):
 
 @pytest.mark.parametrize(
     "file",
-    [f"{UNET}.safetensors", f"{TEXT}.safetensors", "vae/diffusion_pytorch_model.safetensors", "unet/config.json"]
-    + ["vae/config.json", "text_encoder/config.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"]
-    + ["scheduler/scheduler_config.json", "calibration.json"],
+    [
+        *(f"{UNET}.safetensors", f"{TEXT}.safetensors", "vae/diffusion_pytorch_model.safetensors"),
+        *("unet/config.json", "vae/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json"),
+        *("tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json", "calibration.json"),
+    ],
 )
 def test_the_digest_follows_every_file_that_decides(copy, tiny_model, file):
     with (copy / file).open("r+b") as stream:
@@ -154,11 +156,11 @@ def test_weights_stay_when_their_file_is_gone(copy):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize(("stem", "name"), [(UNET, "conv_in.bias"), (TEXT, "text_model.final_layer_norm.bias")])
+@pytest.mark.parametrize(("stem", "name"), [(UNET, "conv_in.bias"), (TEXT, "final_layer_norm.bias")])
 def test_weights_that_are_no_numbers_are_refused(copy, stem, name, value):
     file = copy / f"{stem}.safetensors"
     tensors = load_file(file)
-    tensors[name][0] = value
+    next(tensor for key, tensor in tensors.items() if key.endswith(name))[0] = value
     save_file(tensors, file, {"format": "pt"})
     assert "finite" in refused(copy)
 

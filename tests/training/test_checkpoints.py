@@ -118,7 +118,7 @@ def test_the_main_process_says_where_all_go_on(tmp_path, monkeypatch):
 def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path, full_disk):
     parts = trained(width=60)
     checkpoints.save(process(), tmp_path, 2, *parts)
-    with full_disk(10_000), pytest.raises(OutputError, match="make room and start the run again|start again to go on"):
+    with full_disk(10_000), pytest.raises(OutputError, match="make room"):
         checkpoints.save(process(), tmp_path, 4, *parts)
     assert [path.name for path in sorted(tmp_path.glob("step-*"))] == ["step-0000002"]
     checkpoints.save(process(), tmp_path, 4, *parts)

@@ -33,7 +33,7 @@ Out = Annotated[
 ]
 Model = Annotated[
     str,
-    typer.Option(metavar="NAME", help="bundled, a folder in diffusers' layout, or hub:owner/name of Hugging Face's hub."),
+    typer.Option(metavar="NAME", help="bundled, a folder in diffusers' layout, or hub:owner/name (Hugging Face)."),
 ]
 Profile = Annotated[
     Literal["default", "official", "fast"],

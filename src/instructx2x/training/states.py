@@ -1,4 +1,4 @@
-"""The state of a run on the disk, without pickles: tensors in safetensors, what is around them as JSON in the header."""
+"""The state of a run on the disk, without pickles: tensors in safetensors, all around them as JSON in the header."""
 
 from __future__ import annotations
 
