@@ -259,6 +259,13 @@ def test_what_comes_out_runs_everywhere(undisturbed, tiny_model):
     assert "| steps | 6 |" in card and "for a test" in card and "7 train pairs" in card
 
 
+def test_a_finished_run_that_is_started_again_changes_no_byte(undisturbed, data, tiny_model, tmp_path):
+    work = shutil.copytree(undisturbed, tmp_path / "work")
+    finetune(settings(), data=data, work=work, start=str(tiny_model), cpu=True)
+    for file in (file for file in undisturbed.rglob("*") if file.is_file()):
+        assert (work / file.relative_to(undisturbed)).read_bytes() == file.read_bytes(), file.name
+
+
 def test_a_run_leaves_curves_sheets_and_two_checkpoints(undisturbed):
     assert [path.name for path in sorted((undisturbed / "checkpoints").iterdir())] == ["step-0000004", "step-0000006"]
     rows = (undisturbed / "losses.csv").read_text().splitlines()

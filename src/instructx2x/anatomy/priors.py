@@ -129,6 +129,8 @@ def load_priors(path: Path) -> Priors:
         names = [str(name) for name in arrays["findings"]]
         shape = (len(names), GRID, GRID)
         counts = arrays["counts"].reshape(shape)
+        if arrays["unions"].size != -(-counts.size // 8):
+            raise ValueError("its unions are not of the size of its counts")
         unions = np.unpackbits(arrays["unions"], count=counts.size).reshape(shape).astype(bool)
         priors = Priors(
             counts=dict(zip(names, counts, strict=True)),
