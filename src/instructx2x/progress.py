@@ -1,7 +1,9 @@
-"""Progress of long work: one kind of bar for all of it."""
+"""Progress of long work: one kind of bar for all of it, and none of the libraries' own."""
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -49,3 +51,31 @@ def track(items: Sequence[Item], description: str) -> Iterator[Item]:
         for item in items:
             yield item
             advance()
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep the libraries' bars and advice off the screen; what matters is raised.
+
+    A download's bar is shown on a terminal: it can take minutes, and only the hub's client knows how many.
+    """
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging as bars
+
+    shown, downloads = bars.is_progress_bar_enabled(), not are_progress_bars_disabled()
+    loggers = [logging.getLogger(name) for name in ("transformers", "diffusers", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    bars.disable_progress_bar()
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if shown:
+            bars.enable_progress_bar()
+        if downloads:
+            enable_progress_bars()

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 from instructx2x import cli
 from instructx2x.anatomy import building
 from instructx2x.anatomy.frames import REFERENCE, LungFrame, mirror, place
+from instructx2x.anatomy.identity import anatomy_digest
 from instructx2x.anatomy.marks import read_marks
 from instructx2x.anatomy.priors import GRID, ONE_SIDED, SUBCELLS, load_priors, packaged_priors, write_priors
 from instructx2x.errors import AnatomyError, InputError, OutputError
@@ -244,3 +247,87 @@ def test_the_reference_frame_is_that_of_the_images():
     measured = building.measure_frame(DATA, every=100)
     for name in ("top", "bottom", "right", "midline", "left"):
         assert getattr(measured, name) == pytest.approx(getattr(REFERENCE, name), abs=0.03)
+
+
+def packaged(tmp_path):
+    """The packaged priors in a file of their own, and its arrays."""
+    write_priors(packaged_priors(), tmp_path / "good.npz")
+    with np.load(tmp_path / "good.npz", allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+EMPTY = {"counts": np.zeros((0, GRID, GRID), np.uint32), "findings": np.array([], "U1"), "images": np.array([], int)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lungs": np.zeros((GRID, GRID), np.uint32)},
+        {"lungs": np.zeros((0,), np.uint32)},
+        {"lungs": np.full((GRID, GRID), 2**32 - 1, np.uint32)},
+        {"lungs": np.ones((GRID, GRID), np.float64)},
+        EMPTY,
+        {"counts": np.array([{}], object)},
+        {"findings": np.array([b"mass"])},
+        {"images": np.full(13, -1)},
+        {"images": np.full(13, 2**62)},
+        {"lung_masks": np.array(0)},
+        {"lung_masks": np.arange(3)},
+        {"frame": np.array([np.nan] * 5)},
+        {"frame": np.array([0.9, 0.1, 0.9, 0.5, 0.1])},
+        {"frame": np.array([1e300, 2e300, -1e300, 0, 1e300])},
+        {"frame": np.zeros(0)},
+        {"sources": np.array("[]")},
+        {"sources": np.array('{"x": 1}')},
+        {"sources": np.array("[" * 100_000)},
+        {"sources": np.array("no JSON")},
+        {"unions": np.zeros(3, np.uint8)},
+        {"extra": np.zeros(3)},
+        {"frame": None},
+    ],
+)
+def test_hostile_priors_are_refused_in_one_line(tmp_path, changes):
+    arrays = {name: value for name, value in {**packaged(tmp_path), **changes}.items() if value is not None}
+    np.savez_compressed(tmp_path / "h.npz", **arrays)
+    with pytest.raises(AnatomyError, match="no file of priors") as caught:
+        load_priors(tmp_path / "h.npz")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", ["(9999999,)", "(-1, 96)", "(96, 9.)", "()", "(96", "(9**9,)"])
+def test_headers_that_promise_something_else_are_refused(tmp_path, shape):
+    arrays = packaged(tmp_path)
+    np.save(tmp_path / "lungs.npy", arrays.pop("lungs"))
+    content = (tmp_path / "lungs.npy").read_bytes()
+    size = f"({GRID}, {GRID})".encode()
+    assert size in content
+    np.savez(tmp_path / "h.npz", **arrays)
+    with zipfile.ZipFile(tmp_path / "h.npz", "a") as archive:
+        archive.writestr("lungs.npy", content.replace(size, shape.encode().ljust(len(size))))
+    with pytest.raises(AnatomyError, match="no file of priors") as caught:
+        load_priors(tmp_path / "h.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_same_priors_are_read_as_they_were_written(tmp_path):
+    packaged(tmp_path)
+    found, known = load_priors(tmp_path / "good.npz"), packaged_priors()
+    assert found.images == known.images and found.frame == known.frame and np.array_equal(found.lungs, known.lungs)
+
+
+def test_an_anatomy_is_told_by_its_content(tmp_path):
+    packaged(tmp_path)
+    first, second = tmp_path / "good.npz", tmp_path / "sub/good.npz"
+    second.parent.mkdir()
+    shutil.copy(first, second)
+    assert anatomy_digest(first) == anatomy_digest(str(second)) != anatomy_digest("prior") == "prior"
+    second.write_bytes(second.read_bytes() + b" ")
+    assert anatomy_digest(first) != anatomy_digest(second)
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    (masks / "pseudo_mask_Edema.npy").write_bytes(b"one")
+    before = anatomy_digest(masks)
+    (masks / "notes.txt").write_text("decides nothing")
+    assert anatomy_digest(masks) == before
+    (masks / "pseudo_mask_Edema.npy").write_bytes(b"two")
+    assert anatomy_digest(masks) != before

@@ -1,5 +1,6 @@
 """What a pseudo mask promises: sides, zones, unions of edits, sane sizes, and its ways out when lungs are not found."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from instructx2x.anatomy.frames import REFERENCE, lung_frame
 from instructx2x.anatomy.heart import enlarged
 from instructx2x.anatomy.lungs import Lungs
 from instructx2x.anatomy.places import HEART, LUNGS, PLACES
-from instructx2x.anatomy.priors import packaged_priors, write_priors
+from instructx2x.anatomy.priors import SUBCELLS, packaged_priors, write_priors
 from instructx2x.anatomy.pseudo_mask import (
     EDITABLE,
     narrow_side,
@@ -331,3 +332,25 @@ def test_unseen_boxes_lie_inside_and_the_mask_stays_small():
         open_share.append(got.coverage)
     assert inside / total > 0.88
     assert np.mean(open_share) < 0.38
+
+
+@pytest.mark.parametrize("finding", ["edema", "vascular congestion", "hernia", "enlargement of the cardiac silhouette"])
+def test_own_marks_of_a_finding_take_the_place_of_its_stand_in(finding, lungs, tmp_path):
+    """No packaged source marks these; a file that does is followed, and the report says so."""
+    known = packaged_priors()
+    assert finding not in known.counts
+    corner = np.zeros_like(known.lungs)
+    corner[40:50, 60:75] = 4 * SUBCELLS**2
+    own = replace(
+        known,
+        counts=known.counts | {finding: corner},
+        unions=known.unions | {finding: corner > 0},
+        images=known.images | {finding: 5},
+        sources=known.sources | {"mine": {"licence": "own", "attribution": "me", "marks": {finding: 5}}},
+    )
+    write_priors(own, tmp_path / "mine.npz")
+    edit = [Edit("add", finding)]
+    mine = pseudo_mask(edit, DISPLAY, anatomy=tmp_path / "mine.npz", lungs=lungs)
+    plain = pseudo_mask(edit, DISPLAY, anatomy="patient", lungs=lungs)
+    assert "5 images (mine)" in mine.sources[finding] and "stand-in" not in mine.sources[finding]
+    assert "stand-in" in plain.sources[finding] and not np.array_equal(mine.values, plain.values)

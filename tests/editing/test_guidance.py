@@ -81,3 +81,12 @@ def test_guidance_map_is_the_product():
     np.testing.assert_array_equal(found, pseudo_mask * relevance)
     pseudo_mask[:, :4] = 0
     assert not guidance.guidance_map(pseudo_mask, relevance)[:, :4].any()
+
+
+@pytest.mark.parametrize("threshold", [1e-46, 1e-300, 5e-324, 0.0, 0.001, 0.1, 1.0])
+def test_nothing_where_the_guidance_is_zero_is_ever_edited(threshold):
+    """A threshold can round to 0 in single precision, which every pixel reaches."""
+    guided = np.array([0, 1e-45, 0.0005, 0.001, 0.1, 0.5, 1], np.float32)
+    mask = guidance.decide(guided, threshold)
+    assert not mask[0] and mask[-1] and mask.dtype == bool
+    assert np.array_equal(mask[1:], guided[1:] >= np.float32(threshold))

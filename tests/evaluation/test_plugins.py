@@ -209,3 +209,61 @@ def test_the_example_of_the_docs_is_a_judge(tmp_path, monkeypatch):
     exec(use, names)
     assert names["judge"].outputs == ("lung opacity", "age")
     np.testing.assert_allclose(names["judge"](images), [[0.5, 50], [0.25, 45]])
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise SystemExit(0)
+
+
+class Rude(BaseException):
+    pass
+
+
+class Odd(dict):
+    def items(self):
+        raise Rude("items")
+
+
+class NoArray:
+    def __array__(self, *_, **__):
+        raise SystemExit(0)
+
+
+def raising(error):
+    def judge(images):
+        raise error
+
+    return judge
+
+
+@pytest.mark.parametrize(
+    ("judge", "told"),
+    [
+        (raising(SystemExit(0)), "SystemExit: 0"),
+        (raising(Unspeakable()), "Unspeakable: it has no readable message"),
+        (raising(Rude("two\nlines")), "Rude: two lines"),
+        (raising(GeneratorExit()), "GeneratorExit"),
+        (raising(StopIteration(1)), "StopIteration: 1"),
+        (raising(ValueError("\udc80")), "ValueError: ?"),
+        (lambda images: Odd(edema=[0.5]), "Rude: items"),
+        (lambda images: {"edema": NoArray()}, "SystemExit: 0"),
+        (lambda images: sys.exit("bye"), "SystemExit: bye"),
+    ],
+)
+def test_whatever_a_judge_raises_is_one_line(judge, told):
+    assert told in line(InputError, from_callable, "mine:judge", judge)
+
+
+def test_an_interruption_is_no_answer():
+    with pytest.raises(KeyboardInterrupt):
+        from_callable("mine:judge", raising(KeyboardInterrupt()))
+
+
+@pytest.mark.parametrize("how", ["raise BaseException('a', 'b')", "import sys; sys.exit(0)", "raise GeneratorExit"])
+def test_whatever_a_module_raises_is_one_line(folder, how):
+    (folder / "rude_plugin.py").write_text(f"{how}\n")
+    for spec in ("rude_plugin:judge", "rude_plugin.py:judge"):
+        assert "cannot be imported" in line(ModelError, load_callable, spec)
+    (folder / "lazy_plugin.py").write_text(f"def __getattr__(name):\n    {how}\n")
+    assert "lazy_plugin.py" in line(ModelError, load_callable, "lazy_plugin.py:judge")

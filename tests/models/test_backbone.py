@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from instructx2x.editing import sampling
 from instructx2x.errors import ModelError
-from instructx2x.models import backbone, load
+from instructx2x.models import load, locating
 
 TEXT = "Add the finding of left pleural effusion."
 
@@ -148,7 +148,7 @@ def test_a_checkpoint_file_is_no_folder(tmp_path):
 
 
 def test_missing_bundle(monkeypatch, tmp_path):
-    monkeypatch.setattr(backbone, "BUNDLED", tmp_path)
+    monkeypatch.setattr(locating, "BUNDLED", tmp_path)
     assert "bundled" in refused("bundled")
 
 
@@ -170,7 +170,7 @@ def test_a_hub_snapshot_takes_only_what_is_needed_and_safe():
         "code.py",
     ]
     taken = filter_repo_objects(
-        wanted + unwanted, allow_patterns=backbone._HUB_ALLOW, ignore_patterns=backbone._HUB_IGNORE
+        wanted + unwanted, allow_patterns=locating.HUB_ALLOW, ignore_patterns=locating.HUB_IGNORE
     )
     assert set(taken) == set(wanted)
 

@@ -10,7 +10,7 @@ import torch
 
 from instructx2x import Editor
 from instructx2x.imaging.reading import from_array
-from instructx2x.models.backbone import BUNDLED
+from instructx2x.models import BUNDLED
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "cxr"
 

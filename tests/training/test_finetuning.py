@@ -37,6 +37,7 @@ from instructx2x.training.finetuning import finetune
 from instructx2x.training.latents import encode_images
 from instructx2x.training.recipe import Finetuning, finetuning, read_toml
 from instructx2x.training.start import load_start
+from instructx2x.training.states import read_state
 
 SHAPE = (4, 8, 8)
 TEXTS = ("Add the finding of edema.", "Remove the finding of left pleural effusion.")
@@ -244,7 +245,7 @@ def test_a_model_that_predicts_no_noise_is_refused(make_tiny_model, tmp_path):
 def test_what_comes_out_runs_everywhere(undisturbed, tiny_model):
     model = undisturbed / "model"
     newest = undisturbed / "checkpoints/step-0000006"
-    averaged = torch.load(newest / "custom_checkpoint_0.pkl")["shadow_params"]
+    averaged = read_state(newest / "state.safetensors")["average"]["shadow_params"]
     assert all(torch.equal(a, b) for a, b in zip(averaged, load(model, device="cpu").unet.parameters(), strict=True))
     assert not same(weights(model), load_file(newest / "model.safetensors")), "the average is not the last weights"
     for part in ("vae/diffusion_pytorch_model", "text_encoder/model"):
@@ -256,6 +257,13 @@ def test_what_comes_out_runs_everywhere(undisturbed, tiny_model):
     assert pipeline(TEXTS[0], image=Image.new("RGB", (64, 64)), num_inference_steps=1).images[0].size == (64, 64)
     card = (model / "README.md").read_text()
     assert "| steps | 6 |" in card and "for a test" in card and "7 train pairs" in card
+
+
+def test_a_finished_run_that_is_started_again_changes_no_byte(undisturbed, data, tiny_model, tmp_path):
+    work = shutil.copytree(undisturbed, tmp_path / "work")
+    finetune(settings(), data=data, work=work, start=str(tiny_model), cpu=True)
+    for file in (file for file in undisturbed.rglob("*") if file.is_file()):
+        assert (work / file.relative_to(undisturbed)).read_bytes() == file.read_bytes(), file.name
 
 
 def test_a_run_leaves_curves_sheets_and_two_checkpoints(undisturbed):

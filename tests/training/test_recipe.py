@@ -156,7 +156,7 @@ def test_a_recipe_runs_to_a_model_that_edits(data, tmp_path, monkeypatch):
         run(other, data=data, work=work, stages=("pairs",))
     wider = tmp_path / "wider.toml"
     wider.write_text(RECIPE.replace("[16, 32]", "[16, 48]"))
-    with pytest.raises(InputError, match=r"unet\.pt is of a run with other settings"):
+    with pytest.raises(InputError, match=r"unet\.safetensors is of a run with other settings"):
         run(wider, data=data, work=work, stages=("unet",))
 
     weights = {path.relative_to(model): path.read_bytes() for path in model.rglob("*.safetensors")}

@@ -5,17 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from instructx2x.errors import InputError, ModelError, OutputError
 from instructx2x.instructions import FINDINGS, Edit, Operation, parse, render
 from instructx2x.models import load, token_ids
+from instructx2x.training import states
 from instructx2x.training.back_translation import add_to_normals, additions_of
-from instructx2x.training.loop import fingerprint, fit, learning_rate, write_state
+from instructx2x.training.loop import fingerprint, fit, learning_rate
 from instructx2x.training.pairs import Bank, Pair
 from instructx2x.training.run import read_recipe, run
 from instructx2x.training.samples import MIX, Sample, Sampler, changed, random_edit
 from instructx2x.training.simulation.lesions import Lesion
+from instructx2x.training.states import read_state, write_state
 from instructx2x.training.text_encoder import (
     FIELDS,
     NAMES,
@@ -155,22 +158,22 @@ def test_a_resumed_curve_has_what_an_undisturbed_one_has(tmp_path):
 def test_a_state_of_another_run_is_not_gone_on_from(tmp_path):
     _fit(tmp_path, 20, run={"channels": [8, 16]})
     _fit(tmp_path, 40, run={"channels": [8, 16]})
-    with pytest.raises(InputError, match=r"toy\.pt is of a run with other settings"):
+    with pytest.raises(InputError, match=r"toy\.safetensors is of a run with other settings"):
         _fit(tmp_path, 60, run={"channels": [8, 32]})
 
 
 def test_a_state_that_cannot_be_written_leaves_the_last_one(tmp_path, monkeypatch):
-    write_state({"step": 1}, tmp_path / "run.pt")
+    write_state({"step": 1}, tmp_path / "run.safetensors")
 
-    def full(state, file):
+    def full(tensors, file, metadata):
         file.write_bytes(b"half")
-        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(states, "save_file", full)
     with pytest.raises(OutputError, match="make room"):
-        write_state({"step": 2}, tmp_path / "run.pt")
-    assert torch.load(tmp_path / "run.pt", weights_only=True) == {"step": 1}
-    assert [file.name for file in tmp_path.iterdir()] == ["run.pt"]
+        write_state({"step": 2}, tmp_path / "run.safetensors")
+    assert read_state(tmp_path / "run.safetensors") == {"step": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["run.safetensors"]
 
 
 def test_fingerprints_tell_weights_and_images_apart():
@@ -288,8 +291,8 @@ def test_additions_come_back_as_they_were_made(sampler, make_tiny_model, tmp_pat
     bank = Bank(torch.randn(3, 4, side, side).half(), sampler.bank.painted, sampler.bank.pairs)
     tiny = Sampler(bank, sampler.table)
     made = add_to_normals(model, tiny, 3)
-    torch.save(made, tmp_path / "back.pt")
-    latents, pairs = additions_of(torch.load(tmp_path / "back.pt", weights_only=True))
+    write_state(made, tmp_path / "back.safetensors")
+    latents, pairs = additions_of(read_state(tmp_path / "back.safetensors"))
     assert len(latents) == len(pairs) == 3 and latents.shape[1:] == (4, side, side)
     for place, pair in enumerate(pairs):
         # The only normal of train, words of the bank's lesions, and a picture that is no longer the normal.

@@ -97,8 +97,9 @@ def load_official_masks(folder: Path) -> dict[str, np.ndarray]:
         try:
             # Mapped, not read: a header may promise any size.
             stored = np.lib.format.open_memmap(path, mode="r")
-        except (OSError, ValueError, OverflowError) as error:
-            raise AnatomyError(f"{path} is not a NumPy array: {error}") from None
+        except Exception as error:  # NumPy parses the header as Python text, which fails in many ways
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise AnatomyError(f"{path} is not a NumPy array: {reason}; get a whole copy") from None
         if stored.shape != (MASK_SIZE, MASK_SIZE) or stored.dtype != np.uint8 or stored.max() > 1:
             raise AnatomyError(
                 f"{path} holds {stored.dtype} of shape {stored.shape}; a pseudo mask is uint8 0 or 1, "

@@ -6,7 +6,9 @@ map says for each place how often it lay inside an expert's mark, among the imag
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +26,10 @@ GRID = 96
 SUBCELLS = 2
 PACKAGED = "data/priors.npz"
 MAX_BYTES = 16 << 20
+
+# The arrays of a file of priors and the kinds of their numbers or texts.
+_KINDS = {"findings": "U", "counts": "u", "unions": "u", "images": "i", "lungs": "u", "lung_masks": "i", "frame": "f"}
+_KINDS["sources"] = "U"
 
 # Standard deviation of the smoothing, as a fraction of the image: about how far apart the same place lies in
 # two patients once their lungs are on top of each other. It also fills the gaps of maps with few marks.
@@ -119,14 +125,12 @@ def load_priors(path: Path) -> Priors:
         AnatomyError: the file is missing, too large, or not one of these.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
-                raise AnatomyError(f"{path} is too large to be a file of priors")
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        arrays = _read_arrays(path)
         names = [str(name) for name in arrays["findings"]]
         shape = (len(names), GRID, GRID)
         counts = arrays["counts"].reshape(shape)
+        if arrays["unions"].size != -(-counts.size // 8):
+            raise ValueError("its unions are not of the size of its counts")
         unions = np.unpackbits(arrays["unions"], count=counts.size).reshape(shape).astype(bool)
         priors = Priors(
             counts=dict(zip(names, counts, strict=True)),
@@ -137,8 +141,60 @@ def load_priors(path: Path) -> Priors:
             frame=LungFrame(*(float(value) for value in arrays["frame"])),
             sources=json.loads(str(arrays["sources"])),
         )
-    except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise AnatomyError(f"{path} is no file of priors (x2x masks build makes one): {error}") from None
-    if min(priors.images.values(), default=0) < 1 or priors.lung_masks < 1:
-        raise AnatomyError(f"{path} is no file of priors: it counts no images")
+        _check(priors)
+    # Whatever is wrong with a file of anybody's, the libraries raise it in their own ways.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise AnatomyError(f"{path} is no file of priors (x2x masks build makes one): {reason}") from None
     return priors
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz, each as large as its file says before room is made for it; no pickles."""
+    if not path.is_file():
+        raise ValueError("there is no such file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError("it is too large")
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > MAX_BYTES:
+            raise ValueError("it is too large")
+        if sorted(member.filename for member in members) != sorted(f"{name}.npy" for name in _KINDS):
+            raise ValueError(f"it does not hold {', '.join(_KINDS)}")
+        for member in members:
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError("it is compressed in another way than NumPy's")
+            name, content = member.filename.removesuffix(".npy"), io.BytesIO(archive.read(member))
+            version = np.lib.format.read_magic(content)
+            read_header = (
+                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            )
+            shape, _, dtype = read_header(content)
+            if (
+                dtype.kind not in _KINDS[name]
+                or math.prod(shape) * dtype.itemsize != content.getbuffer().nbytes - content.tell()
+            ):
+                raise ValueError(f"{name} holds {dtype} of shape {shape}")
+            content.seek(0)
+            arrays[name] = np.lib.format.read_array(content, allow_pickle=False)
+    return arrays
+
+
+def _check(priors: Priors) -> None:
+    """Whether counts can be counts, and the lungs lie in the image."""
+    if min(priors.images.values(), default=0) < 1 or priors.lung_masks < 1:
+        raise ValueError("it counts no images")
+    if max(*priors.images.values(), priors.lung_masks) > 1e9:
+        raise ValueError("it counts more images than there are")
+    maps = [(priors.counts[name], count) for name, count in priors.images.items()] + [(priors.lungs, priors.lung_masks)]
+    if not priors.lungs.any() or any(counts.max() > images * SUBCELLS**2 for counts, images in maps):
+        raise ValueError("it counts no lungs, or more marks than images")
+    frame = priors.frame
+    if not (0 <= frame.top < frame.bottom <= 1 and 0 <= frame.right < frame.midline < frame.left <= 1):
+        raise ValueError("its lungs do not lie in the image")
+    told = priors.sources
+    if not isinstance(told, dict) or not all(
+        isinstance(v, dict) and isinstance(v.get("marks"), dict) for v in told.values()
+    ):
+        raise ValueError("it does not say whose marks it counts")

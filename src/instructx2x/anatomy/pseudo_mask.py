@@ -20,7 +20,7 @@ from instructx2x.anatomy.heart import find_heart
 from instructx2x.anatomy.lungs import Lungs, segment_lungs
 from instructx2x.anatomy.official import MASK_NAMES, load_official_masks
 from instructx2x.anatomy.patient import WORK, Patient
-from instructx2x.anatomy.places import HEART, LUNGS, PLACES, Layer
+from instructx2x.anatomy.places import HEART, LUNGS, PLACES, Layer, Place
 from instructx2x.anatomy.priors import Priors, load_priors, packaged_priors
 from instructx2x.anatomy.regions import REGIONS, zone
 from instructx2x.errors import AnatomyError
@@ -110,7 +110,7 @@ def pseudo_mask(
         if not lungs.plausible:
             warnings.append(f"lungs not found ({lungs.reason}): population prior used")
             kind = "prior"
-        elif any(asks_for_heart(edit) for edit in edits):
+        elif any(asks_for_heart(edit, priors) for edit in edits):
             heart = find_heart(display, lungs)
             if not heart.plausible:
                 warnings.append(f"heart not found ({heart.reason}): where hearts lie in the population is used")
@@ -120,9 +120,9 @@ def pseudo_mask(
     return PseudoMask(np.maximum.reduce(masks), kind, sources, warnings)
 
 
-def asks_for_heart(edit: Edit) -> bool:
+def asks_for_heart(edit: Edit, priors: Priors) -> bool:
     """Whether the place of an edit depends on where the heart lies."""
-    return edit.zone == "retrocardiac" or any(layer.limit == HEART for layer in PLACES[edit.finding].layers)
+    return edit.zone == "retrocardiac" or any(layer.limit == HEART for layer in _place(edit.finding, priors).layers)
 
 
 def finding_mask(edit: Edit, shape: tuple[int, int], priors: Priors, patient: Patient) -> np.ndarray:
@@ -254,7 +254,8 @@ def union_mask(edits: Sequence[Edit], shape: tuple[int, int]) -> PseudoMask:
 def describe(finding: str, priors: Priors, heart_found: bool = False) -> str:
     """What a finding's mask is made from, in words for the report."""
     parts = []
-    for layer in PLACES[finding].layers:
+    found = _place(finding, priors)
+    for layer in found.layers:
         if layer.source in priors.counts:
             names = ", ".join(sorted(k for k, v in priors.sources.items() if layer.source in v["marks"]))
             images = priors.images[layer.source]
@@ -264,8 +265,7 @@ def describe(finding: str, priors: Priors, heart_found: bool = False) -> str:
         else:
             text = f"region: {layer.source}"
         parts.append(f"{text}, within the {layer.within}" if layer.within else text)
-    reason = PLACES[finding].reason
-    return "; ".join(parts) + (f" - stand-in: {reason}" if reason else "")
+    return "; ".join(parts) + (f" - stand-in: {found.reason}" if found.reason else "")
 
 
 def _official(edits: Sequence[Edit], display: np.ndarray, folder: Path, lungs: Lungs | None) -> PseudoMask:
@@ -320,11 +320,21 @@ def _reachable(values: np.ndarray, edit: Edit) -> np.ndarray:
     return values
 
 
+def _place(finding: str, priors: Priors) -> Place:
+    """Where a finding can be: by its own marks where the priors hold any, else by the stand-in that is declared."""
+    declared = PLACES[finding]
+    if not declared.reason or finding not in priors.counts:
+        return declared
+    limits = {layer.limit for layer in declared.layers}
+    return Place((Layer(finding, limit=limits.pop() if len(limits) == 1 else None),))
+
+
 def _layers(finding: str, priors: Priors) -> tuple[Layer, ...]:
-    for layer in PLACES[finding].layers:
+    layers = _place(finding, priors).layers
+    for layer in layers:
         if layer.source not in (LUNGS, *REGIONS, *priors.counts):
             raise AnatomyError(
                 f"the priors hold no marks of {layer.source}, needed for {finding}; "
                 f"they hold {', '.join(priors.counts)}"
             )
-    return PLACES[finding].layers
+    return layers

@@ -64,8 +64,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Edit with this model, then score: bundled, a folder in diffusers' layout, or a hub id; several times "
-            "for several.",
+            help="Edit with this model, then score: bundled, a folder in diffusers' layout, or hub:owner/name; "
+            "several times for several.",
             show_default=False,
         ),
     ] = None,

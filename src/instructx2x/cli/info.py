@@ -23,7 +23,7 @@ LICENCES = {
 
 def info(
     model: Annotated[
-        str, typer.Option(metavar="NAME", help="The model to describe: bundled, a folder, or a hub id.")
+        str, typer.Option(metavar="NAME", help="The model to describe: bundled, a folder, or hub:owner/name.")
     ] = "bundled",
 ) -> None:
     """Show versions, devices, the model and licences: what to put into a report or a question.

@@ -33,7 +33,7 @@ Out = Annotated[
 ]
 Model = Annotated[
     str,
-    typer.Option(metavar="NAME", help="bundled, a folder in diffusers' layout, or a hub id owner/name."),
+    typer.Option(metavar="NAME", help="bundled, a folder in diffusers' layout, or hub:owner/name (Hugging Face)."),
 ]
 Profile = Annotated[
     Literal["default", "official", "fast"],

@@ -50,7 +50,7 @@ def train(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Fine-tuning: the model to start from: bundled, a folder in diffusers' layout, or a hub id; "
+            help="Fine-tuning: the model to start from: bundled, a folder in diffusers' layout, or hub:owner/name; "
             "InstructPix2Pix (8 channels) or text-to-image (4).  [default: the recipe's]",
             show_default=False,
         ),

@@ -1,6 +1,6 @@
 """Guidance map and masks (method section 3, step 3; section 4, row 11).
 
-`G = M_pseudo * R` and `M = G >= tau` are decided once, at the source's size. The mask of the latents is
+`G = M_pseudo * R` and `M = (G >= tau) and (G > 0)` are decided once, at the source's size. The mask of the latents is
 derived from that decision, so that the two can not disagree.
 """
 
@@ -15,6 +15,19 @@ from instructx2x.imaging.geometry import Frame
 def guidance_map(pseudo_mask: np.ndarray, relevance: np.ndarray) -> np.ndarray:
     """G = M_pseudo * R, both (H, W) in [0, 1] -> (H, W) float32 in [0, 1]."""
     return np.clip(pseudo_mask * relevance, 0, 1, dtype=np.float32)
+
+
+def decide(guidance: np.ndarray, threshold: float) -> np.ndarray:
+    """The mask M: where G reaches the threshold, and never where it is 0, however the threshold rounds.
+
+    Args:
+        guidance: G, any shape.
+        threshold: in (0, 1].
+
+    Returns:
+        bool, of the same shape.
+    """
+    return (guidance >= threshold) & (guidance > 0)
 
 
 def content_cells(frame: Frame, cells: int) -> np.ndarray:

@@ -222,7 +222,7 @@ def _our_maps(study: Study, request: Request, view: View, allowed: np.ndarray, n
     content = guidance.content_cells(frame, cells)
     fine = np.clip(frame.to_source(coarse * content), 0, 1)
     guided = guidance.guidance_map(allowed, fine)
-    mask = guided >= request.settings.threshold
+    mask = guidance.decide(guided, request.settings.threshold)
     return Maps(
         relevance=fine,
         spread=np.clip(frame.to_source(spread * content), 0, 1),
@@ -292,7 +292,8 @@ def _official_maps(study: Study, request: Request, view: View, allowed: np.ndarr
     difference = _differences(study, [request.text], view, noise[:1], [timestep])[0, 0, 0]
     coarse = relevance.normalise_official(difference)
     guided_cells, fine, guided = official.maps(allowed, coarse)
-    square_mask = guided >= request.settings.threshold
+    decide = np.greater_equal if request.settings.threshold == 0 else guidance.decide  # 0 switches their mask off
+    square_mask = decide(guided, request.settings.threshold)
     flat = difference.max() == difference.min()
     return Maps(
         relevance=frame.to_source(fine),
@@ -300,7 +301,7 @@ def _official_maps(study: Study, request: Request, view: View, allowed: np.ndarr
         pseudo_mask=frame.to_source(allowed),
         guidance=frame.to_source(guided),
         mask=frame.to_source(square_mask, Image.Resampling.NEAREST) > 0.5,
-        cells=guided_cells >= request.settings.threshold,
+        cells=decide(guided_cells, request.settings.threshold),
         square_mask=square_mask,
         square={"relevance_cells": coarse, "pseudo_mask_square": allowed.astype(np.float32)},
         scale={"normalised": "official: relative to the whole image", "draws": 1, "timesteps": [timestep]},

@@ -11,6 +11,7 @@ from diffusers import SchedulerMixin
 
 from instructx2x.errors import InputError
 from instructx2x.instructions import Edit
+from instructx2x.limits import MAX_GUIDANCE, MIN_THRESHOLD
 
 # The paper's settings (method section 2 and section 3, step 3), for models that recommend none of their own.
 TEXT_GUIDANCE, IMAGE_GUIDANCE, THRESHOLD = 7.5, 1.5, 0.1
@@ -98,15 +99,15 @@ def resolve(
         raise InputError(f"steps must be a whole number from 1 to {train_timesteps - 1}, not {steps}")
     threshold = _number("threshold", threshold, recommended.get("tau", THRESHOLD))
     # The official code switches its mask off with a threshold of 0; ours confines every edit.
-    if not (0 < threshold <= 1 or (chosen.official and threshold == 0)):
-        raise InputError(f"threshold must be above 0 and at most 1, not {threshold}")
+    if not (MIN_THRESHOLD <= threshold <= 1 or (chosen.official and threshold == 0)):
+        raise InputError(f"threshold must be from {MIN_THRESHOLD} to 1, not {threshold:g}")
     return Settings(
         profile=chosen,
         anatomy=chosen.anatomy if anatomy == "default" else anatomy,
         scheduler=scheduler or chosen.scheduler,
         steps=steps,
-        text_guidance=_number("text_guidance", text_guidance, _text_guidance(recommended, edits)),
-        image_guidance=_number("image_guidance", image_guidance, recommended.get("image_guidance", IMAGE_GUIDANCE)),
+        text_guidance=_guidance("text_guidance", text_guidance, _text_guidance(recommended, edits)),
+        image_guidance=_guidance("image_guidance", image_guidance, recommended.get("image_guidance", IMAGE_GUIDANCE)),
         threshold=threshold,
         relevance=bool(relevance),
     )
@@ -118,8 +119,22 @@ def _text_guidance(recommended: Mapping[str, Any], edits: Sequence[Edit]) -> flo
     return max((own.get(edit.operation.value, {}).get(edit.finding, otherwise) for edit in edits), default=otherwise)
 
 
+def _guidance(name: str, value: float | None, otherwise: float) -> float:
+    scale = _number(name, value, otherwise)
+    if abs(scale) > MAX_GUIDANCE:
+        raise InputError(f"{name} must be from {-MAX_GUIDANCE:g} to {MAX_GUIDANCE:g}, not {scale:g}")
+    return scale
+
+
 def _number(name: str, value: float | None, otherwise: float) -> float:
     value = otherwise if value is None else value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
         raise InputError(f"{name} must be a finite number, not {value}")
     return float(value)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False

@@ -8,50 +8,33 @@ file can run code.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import math
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizerFast
 
 from instructx2x.errors import ModelError
-
-BUNDLED = Path(__file__).parent / "bundled"
+from instructx2x.limits import MAX_GUIDANCE, MIN_THRESHOLD
+from instructx2x.models.clip_tokenizer import read_tokenizer, tokenizer_files
+from instructx2x.models.configs import MAX_SIZE, read_scheduler
+from instructx2x.models.files import digest, read_json
+from instructx2x.models.locating import BUNDLED, locate
+from instructx2x.models.parts import KINDS, fill, read_part
+from instructx2x.progress import quiet_libraries
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MAX_CALIBRATED = 16  # timesteps: each is a prediction of the U-Net in every edit
+_TRIAL = 8  # latent cells along the square that a model is tried out on
 
-# The stem of each network's weight file in diffusers' layout.
-_WEIGHTS = {"text_encoder": "model", "vae": "diffusion_pytorch_model", "unet": "diffusion_pytorch_model"}
-
-# What a hub snapshot needs; single-file checkpoints at its root, EMA and half-precision twins stay where they
-# are.
-_HUB_ALLOW = [
-    "model_index.json",
-    "calibration.json",
-    *(
-        f"{part}/*.{end}"
-        for part in ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
-        for end in ("json", "txt", "safetensors")
-    ),
-]
-_HUB_IGNORE = [
-    "*.fp16.safetensors",
-    "*.non_ema.safetensors",
-    "*.fp16-*.safetensors",
-    "*.non_ema-*.safetensors",
-]
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+# A process that is forked has none of the threads that its parent computes with, and OpenMP waits for them for ever.
+# With one thread it needs none.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 @dataclass
@@ -61,9 +44,12 @@ class Backbone:
     Latents that come out of or go into these methods are float32; the networks run in `dtype`.
 
     Attributes:
-        name: what the user asked for: "bundled", a folder, or a hub id.
+        name: what the user asked for: "bundled", a folder, or "hub:owner/name".
         path: the folder the weights were read from.
         calibration: the content of `calibration.json`, or None.
+        digest: SHA-256 of every file that was read: weights, configurations, scheduler, tokenizer, calibration. The
+            same model has it anywhere. It is that of the lines "SHA-256  NAME", sorted by name. Empty for networks
+            that come from no file.
     """
 
     tokenizer: CLIPTokenizerFast
@@ -73,7 +59,8 @@ class Backbone:
     scheduler: SchedulerMixin
     name: str
     path: Path
-    calibration: dict[str, Any] | None = field(default=None)
+    calibration: dict[str, Any] | None = None
+    digest: str = ""
 
     @property
     def device(self) -> torch.device:
@@ -109,21 +96,6 @@ class Backbone:
         """Tokens a text may have, the start and end tokens included."""
         return min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
 
-    @cached_property
-    def digest(self) -> str:
-        """sha256 over the names and bytes of the weight files and of calibration.json; the same model has it anywhere.
-
-        With the calibration, because what it recommends decides the edits as the weights do.
-        """
-        digest = hashlib.sha256()
-        files = [file for part in sorted(_WEIGHTS) for file in _weight_files(self.path, part)]
-        for file in [*files, *self.path.glob("calibration.json")]:
-            digest.update(f"{file.relative_to(self.path).as_posix()}\0".encode())
-            with file.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-        return digest.hexdigest()
-
     def count_tokens(self, text: str) -> int:
         """Tokens of `text`, with start and end; `embed` cuts off what exceeds `token_limit`."""
         return len(self.tokenizer(text, truncation=False, verbose=False).input_ids)
@@ -137,13 +109,21 @@ class Backbone:
         """(n, 3, size, size) in [-1, 1] -> (n, c, h, w) float32: the posterior's mode, not scaled.
 
         The mode and not a sample, so that encoding needs no noise and is the same every time.
+
+        Raises:
+            ModelError: it gives numbers that are not finite.
         """
-        return self.vae.encode(images.to(self.device, self.dtype)).latent_dist.mode().float()
+        latents = self.vae.encode(images.to(self.device, self.dtype)).latent_dist.mode().float()
+        return _finite(latents, "autoencoder")
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Scaled latents (n, c, h, w) -> (n, 3, size, size) float32 display brightness, clamped to [0, 1]."""
+        """Scaled latents (n, c, h, w) -> (n, 3, size, size) float32 display brightness, clamped to [0, 1].
+
+        Raises:
+            ModelError: it gives numbers that are not finite.
+        """
         latents = (latents / self.vae.config.scaling_factor).to(self.device, self.dtype)
-        return (self.vae.decode(latents).sample.float() / 2 + 0.5).clamp(0, 1)
+        return (_finite(self.vae.decode(latents).sample.float(), "autoencoder") / 2 + 0.5).clamp(0, 1)
 
     def predict(
         self, noisy: torch.Tensor, timesteps: torch.Tensor, image_latents: torch.Tensor, text: torch.Tensor
@@ -175,11 +155,11 @@ def load(
     dtype: str | torch.dtype | None = None,
     text_to_image: bool = False,
 ) -> Backbone:
-    """Load a model.
+    """Load a model. Nothing but "hub:owner/name" contacts the network.
 
     Args:
-        model: "bundled" (the small model of this package), a folder in diffusers' layout, or a hub id
-            "owner/name". A folder wins over a hub id of the same name.
+        model: "bundled" (the small model of this package), a folder in diffusers' layout, or "hub:owner/name", a model
+            of Hugging Face's hub.
         device: "cpu", "cuda", ...; by default a CUDA device when there is one.
         dtype: float32 (the default, whatever the files hold), bfloat16 or float16. Any of them runs on any
             device, but on a CPU the half precisions are slower than float32.
@@ -188,43 +168,78 @@ def load(
     Raises:
         ModelError: the model is not there, is not safe to read, or is not an InstructPix2Pix model.
     """
-    path = _locate(str(model))
+    name = str(model)
+    path = locate(name)
     device, dtype = usable_device(device), _dtype(dtype)
-    for part in ("tokenizer", "text_encoder", "vae", "unet", "scheduler"):
-        if not (path / part).is_dir():
-            raise ModelError(f"{model} is not a model in diffusers' layout: it has no folder {part!r}")
-    unet_config, vae_config = _config(path / "unet"), _config(path / "vae")
-    _check_channels(str(model), unet_config, vae_config, text_to_image)
-    for part in _WEIGHTS:
-        _check_weights(path, part)
+    with quiet_libraries():
+        # The small files first: what is wrong with them need not wait for gigabytes.
+        scheduler = read_scheduler(path / "scheduler")
+        calibration = read_calibration(path / "calibration.json", scheduler.config.num_train_timesteps)
+        tokenizer = read_tokenizer(path / "tokenizer")
+        parts = {part: read_part(path, part) for part in KINDS}
+        unet, vae, text_encoder = (parts[part].network for part in ("unet", "vae", "text_encoder"))
+        _check_channels(name, unet.config, vae.config, text_to_image)
+        _check_texts(name, tokenizer, unet.config, text_encoder.config)
+        files = [path / "scheduler/scheduler_config.json", *tokenizer_files(path / "tokenizer")]
+        files += [file for part in parts.values() for file in part.files]
+        files += [path / "calibration.json"] if calibration is not None else []
+        before = [_stamp(file) for file in files]
+        sha256 = digest(path, files)
+        for part in parts.values():
+            fill(part, device, dtype)
+        if before != [_stamp(file) for file in files]:
+            raise ModelError(f"{name} changed while it was read: try again when its files are at rest")
+    loaded = Backbone(tokenizer, text_encoder, vae, unet, scheduler, name, path, calibration, sha256)
+    if path != BUNDLED:  # which its tests run
+        _try_out(loaded)
+    return loaded
 
-    try:
-        with quiet():
-            # The small files first: what is wrong with them need not wait for gigabytes.
-            scheduler = _scheduler(path / "scheduler")
-            calibration = read_calibration(path / "calibration.json", scheduler.config.num_train_timesteps)
-            tokenizer = CLIPTokenizerFast.from_pretrained(path / "tokenizer", local_files_only=True)
-            tokenizer("", padding="max_length", max_length=3, truncation=True)
-            text_encoder, vae, unet = (
-                _network(kind, path / part).to(device=device, dtype=dtype).eval().requires_grad_(False)
-                for kind, part in (
-                    (CLIPTextModel, "text_encoder"),
-                    (AutoencoderKL, "vae"),
-                    (UNet2DConditionModel, "unet"),
-                )
-            )
-    except ModelError:
-        raise
-    except Exception as error:  # the libraries raise nearly anything for a damaged file
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ModelError(f"{model} cannot be loaded: {reason}") from error
-    told, taken = text_encoder.config.hidden_size, unet.config.cross_attention_dim
-    if told != taken or len(tokenizer) > text_encoder.config.vocab_size:
+
+def _check_texts(name: str, tokenizer: CLIPTokenizerFast, unet: Any, text_encoder: Any) -> None:
+    """What the tokenizer says must be what the text encoder knows, and what that says must be what the U-Net takes."""
+    numbers = [*tokenizer.get_vocab().values(), *token_ids(tokenizer, [""], 3)[0].tolist()]
+    tokenizer_size = max(numbers) + 1
+    told, taken = text_encoder.hidden_size, unet.cross_attention_dim
+    if told != taken or tokenizer_size > text_encoder.vocab_size:
         raise ModelError(
-            f"the parts of {model} do not belong together: {len(tokenizer)} tokens and width {taken} "
-            f"are asked of a text encoder with {text_encoder.config.vocab_size} and {told}"
+            f"the parts of {name} do not belong together: {tokenizer_size} tokens and width {taken} "
+            f"are asked of a text encoder with {text_encoder.vocab_size} and {told}"
         )
-    return Backbone(tokenizer, text_encoder, vae, unet, scheduler, name=str(model), path=path, calibration=calibration)
+
+
+def _try_out(model: Backbone) -> None:
+    """Run a model on a corner of its square, so that one that cannot run is refused now and not in an edit.
+
+    Raises:
+        ModelError: it fails, or gives other shapes than it should, or numbers that are not finite.
+    """
+    side = min(model.unet.config.sample_size, _TRIAL)
+    shape = (1, model.latent_shape[1], side, side)
+    image = torch.zeros(1, 3, side * model.vae_factor, side * model.vae_factor)
+    try:
+        with torch.no_grad():
+            latents, text = model.encode(image), model.embed("")
+            condition = latents[:, : model.unet.config.in_channels - shape[1]]  # none for text to image
+            predicted = _finite(model.predict(latents, torch.tensor(1), condition, text), "U-Net")
+            fits = latents.shape == predicted.shape == shape and model.decode(latents).shape == image.shape
+    except ModelError as error:
+        raise ModelError(f"{model.name} cannot be used: {error}") from error
+    except Exception as error:  # torch raises nearly anything where sizes do not fit
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ModelError(f"{model.name} does not run: {reason}") from error
+    if not fits:
+        raise ModelError(f"{model.name} gives latents or images of another size than it takes")
+
+
+def _finite(tensor: torch.Tensor, network: str) -> torch.Tensor:
+    if not torch.isfinite(tensor).all():
+        raise ModelError(f"the model's {network} gave numbers that are not finite: load it with dtype float32")
+    return tensor
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    told = file.stat()
+    return told.st_ino, told.st_size, told.st_mtime_ns
 
 
 def read_calibration(file: Path, train_timesteps: int = 1000) -> dict[str, Any] | None:
@@ -239,63 +254,36 @@ def read_calibration(file: Path, train_timesteps: int = 1000) -> dict[str, Any] 
     another guidance than `text_guidance`, by operation and finding. Where `relevance.balance` is under the operation's
     `least_balance` the instruction is taken to hold already.
     """
-    if not file.is_file():
+    if not os.path.lexists(file):
         return None
+    content = read_json(file)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
         if content["version"] != 1:
-            raise ValueError(f"version {content['version']} is not known here")
+            raise ValueError(f"version {content['version']!r:.40} is not known here")
+        if len(content["timesteps"]) > MAX_CALIBRATED:
+            raise ValueError(f"{len(content['timesteps'])} timesteps are too many; {MAX_CALIBRATED} are supported")
         for timestep, scale in content["timesteps"].items():
-            if not 0 <= int(timestep) < train_timesteps:
-                raise ValueError(f"timestep {timestep} is outside 0..{train_timesteps - 1}")
-            if not 0 <= scale["null_p99"] < scale["inside_median"] < math.inf:
+            if not (timestep.isascii() and timestep.isdecimal()) or int(timestep) >= train_timesteps:
+                raise ValueError(f"timestep {timestep!r:.40} is outside 0..{train_timesteps - 1}")
+            if not 0 <= _number(scale["null_p99"]) < _number(scale["inside_median"]):
                 raise ValueError(f"timestep {timestep} needs 0 <= null_p99 < inside_median")
-        if not 0 < content.get("tau", 0.1) <= 1:
-            raise ValueError("tau must be above 0 and at most 1")
-        if not all(0 < least < math.inf for least in content.get("least_balance", {}).values()):
+        if not MIN_THRESHOLD <= _number(content.get("tau", 0.1)) <= 1:
+            raise ValueError(f"tau must be from {MIN_THRESHOLD} to 1")
+        if not all(0 < _number(least) for least in content.get("least_balance", {}).values()):
             raise ValueError("least_balance must be above 0 for each operation")
         guidance = [content.get(name, 1.0) for name in ("text_guidance", "image_guidance")]
         guidance += [scale for own in content.get("text_guidance_of", {}).values() for scale in own.values()]
-        if not all(math.isfinite(scale) for scale in guidance):
-            raise ValueError("text_guidance, text_guidance_of and image_guidance must be finite numbers")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if not all(abs(_number(scale)) <= MAX_GUIDANCE for scale in guidance):
+            raise ValueError(f"text_guidance, text_guidance_of and image_guidance must be at most {MAX_GUIDANCE}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{file} is not a calibration of this version: {str(error).splitlines()[0]}") from error
     return content
 
 
-def _locate(model: str) -> Path:
-    """The folder of a model; downloads a hub id that is not in the local cache."""
-    if model == "bundled":
-        if not (BUNDLED / "model_index.json").is_file():
-            raise ModelError("this installation carries no bundled model: name a folder or a hub id instead")
-        return BUNDLED
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return path
-    if path.is_file():
-        raise ModelError(f"{model} is a file: turn a checkpoint into a model folder with x2x convert {model} FOLDER")
-    if not _HUB_ID.fullmatch(model):
-        raise ModelError(f"there is no folder {model}, and it is not a hub id of the form owner/name")
-    return _download(model)
-
-
-def _download(model: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    try:
-        return Path(snapshot_download(model, allow_patterns=_HUB_ALLOW, ignore_patterns=_HUB_IGNORE))
-    except RepositoryNotFoundError as error:
-        raise ModelError(
-            f"{model} is neither a folder here nor a public model on the hub: check the spelling, or log in "
-            "if it is private"
-        ) from error
-    # No network, a proxy, a full disk, ...: what the hub's client raises shares no base class.
-    except Exception as error:
-        raise ModelError(
-            f"{model} is not a folder here, and the hub did not give it ({type(error).__name__}): check "
-            "the spelling of the path, or the network"
-        ) from error
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError(f"{value!r:.40} is not a finite number")
+    return value
 
 
 def usable_device(device: str | torch.device | None) -> torch.device:
@@ -323,83 +311,17 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     return chosen
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError("not an object")
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / 'config.json'} is missing or is not JSON") from error
-    return config
-
-
-def _check_channels(model: str, unet: dict[str, Any], vae: dict[str, Any], text_to_image: bool) -> None:
+def _check_channels(model: str, unet: Any, vae: Any, text_to_image: bool) -> None:
     """An InstructPix2Pix U-Net sees the noisy latents and the input image's: twice the VAE's channels."""
-    latent = vae.get("latent_channels", 4)
-    seen = unet.get("in_channels", 4)
-    if not isinstance(latent, int):
-        raise ModelError(f"{model} does not name its VAE's latent_channels as a whole number")
+    latent = vae.latent_channels
     taken = (latent, 2 * latent) if text_to_image else (2 * latent,)
-    if seen not in taken or unet.get("out_channels", 4) != latent:
+    if unet.in_channels not in taken or unet.out_channels != latent:
         raise ModelError(
-            f"{model} is not an InstructPix2Pix model: its U-Net takes {seen} channels, not {2 * latent} "
+            f"{model} is not an InstructPix2Pix model: its U-Net takes {unet.in_channels} channels, not {2 * latent} "
             "(noisy latents and the input image's)"
         )
-    if not isinstance(unet.get("sample_size"), int) or not 1 <= unet["sample_size"] <= 1024:
+    if not isinstance(unet.sample_size, int):
         raise ModelError(f"{model} does not name its U-Net's sample_size as one whole number, so its size is unknown")
-
-
-def _weight_files(path: Path, part: str) -> list[Path]:
-    """The safetensors that make up one network: a single file, or its shards."""
-    single = path / part / f"{_WEIGHTS[part]}.safetensors"
-    return [single] if single.is_file() else sorted((path / part).glob(f"{_WEIGHTS[part]}-*-of-*.safetensors"))
-
-
-def _check_weights(path: Path, part: str) -> None:
-    if _weight_files(path, part):
-        return
-    wanted = f"{part}/{_WEIGHTS[part]}.safetensors"
-    if any(any((path / part).glob(f"*.{end}")) for end in ("bin", "ckpt", "pt", "pth")):
-        raise ModelError(
-            f"{path} holds {part} as a pickle, which can run code when read: save it again with "
-            "diffusers' save_pretrained, which writes safetensors"
-        )
-    raise ModelError(f"{path} has no {wanted}")
-
-
-def _network(kind: type, folder: Path) -> torch.nn.Module:
-    network, info = kind.from_pretrained(folder, use_safetensors=True, local_files_only=True, output_loading_info=True)
-    # Both libraries fill what a file lacks with random numbers and go on; a picture made with those means
-    # nothing.
-    missing = [*info["missing_keys"], *info["mismatched_keys"]]
-    if missing:
-        raise ModelError(f"{folder} is incomplete: {len(missing)} tensors are missing or of another shape")
-    return network
-
-
-def _scheduler(folder: Path) -> SchedulerMixin:
-    name = json.loads((folder / "scheduler_config.json").read_text(encoding="utf-8")).get("_class_name")
-    kind = getattr(diffusers, str(name), None)
-    if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
-        raise ModelError(f"{folder} names a scheduler that diffusers does not have: {name}")
-    return kind.from_pretrained(folder, local_files_only=True)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the libraries' progress bars and advice off the user's screen; what matters is raised."""
-    from transformers.utils import logging as bars
-
-    shown = bars.is_progress_bar_enabled()
-    loggers = [logging.getLogger(name) for name in ("transformers", "diffusers")]
-    levels = [logger.level for logger in loggers]
-    bars.disable_progress_bar()
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if shown:
-            bars.enable_progress_bar()
+    size = unet.sample_size * 2 ** (len(vae.block_out_channels) - 1)
+    if size > MAX_SIZE:
+        raise ModelError(f"{model} works on squares of {size} pixels, and at most {MAX_SIZE} are supported")

@@ -32,7 +32,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from instructx2x.errors import ModelError
-from instructx2x.models.weights import DTYPES
+from instructx2x.models.parts import Part, check, published_name, refuse
 
 # What the code keeps beside the weights: the noise schedule, which is checked, and what follows from it.
 SCHEDULE = "alphas_cumprod"
@@ -59,20 +59,6 @@ BUFFERS = frozenset(
     }
 )
 _FIRST = "input_blocks.0.0.weight"
-_NAMED = 5  # tensors that an error names
-
-
-@dataclass(frozen=True)
-class Part:
-    """One network in diffusers' layout.
-
-    Attributes:
-        network: the network on the meta device: names, shapes and configuration, no numbers.
-        tensors: its weights by the names that published releases use, in the checkpoint's dtype.
-    """
-
-    network: torch.nn.Module
-    tensors: dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -143,28 +129,9 @@ def read_model(tensors: Mapping[str, torch.Tensor], ema: bool | None = None) -> 
     known = {*BUFFERS, *map(_trained_key, found["unet"][1].values()), *map(_averaged_key, found["unet"][1].values())}
     for part in ("vae", "text_encoder"):
         known |= {sources[part].key(name) for name in found[part][1].values()}
-    _refuse([key for key in tensors if key not in known], "tensors that Stable Diffusion 1.x does not have")
+    refuse([key for key in tensors if key not in known], "tensors that Stable Diffusion 1.x does not have")
     parts = {part: Part(network, _take(network, names, sources[part])) for part, (network, names) in found.items()}
     return Model(**parts, scheduler=_scheduler(tensors), ema=ema)
-
-
-def check(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Raise ModelError unless `tensors` are a network's, name by name and shape by shape, and floating point."""
-    wanted = {published_name(network, name): value.shape for name, value in network.state_dict().items()}
-    _refuse([name for name in wanted if name not in tensors], "tensors fewer than its configuration asks for")
-    _refuse([name for name in tensors if name not in wanted], "tensors that its configuration does not know")
-    misfits = [
-        f"{name} {[*value.shape]}, not {[*wanted[name]]}"
-        for name, value in tensors.items()
-        if value.shape != wanted[name]
-    ]
-    _refuse(misfits, "tensors of another shape than its configuration asks for")
-    _refuse([name for name, value in tensors.items() if value.dtype not in DTYPES], "tensors that are no weights")
-
-
-def published_name(network: torch.nn.Module, name: str) -> str:
-    """The name that published releases have for a tensor: newer transformers leave `text_model.` out in memory."""
-    return f"text_model.{name.removeprefix('text_model.')}" if isinstance(network, CLIPTextModel) else name
 
 
 def _unet(weights: _Weights) -> tuple[UNet2DConditionModel, dict[str, str]]:
@@ -326,7 +293,7 @@ def _scale(tensors: Mapping[str, torch.Tensor]) -> float:
 
 def _take(network: torch.nn.Module, names: Mapping[str, str], weights: _Weights) -> dict[str, torch.Tensor]:
     """A network's tensors by their published names, checked against the network."""
-    _refuse([weights.key(name) for name in names.values() if name not in weights], "tensors too few")
+    refuse([weights.key(name) for name in names.values() if name not in weights], "tensors too few")
     tensors = {}
     for name, wanted in network.state_dict().items():
         value = weights.tensors[weights.key(names[name])]
@@ -349,9 +316,3 @@ def _replace_module(name: str, table: Mapping[str, str]) -> str:
     """`name` with its module, all but the last word, replaced by the table's."""
     module, _, kind = name.rpartition(".")
     return f"{table[module]}.{kind}"
-
-
-def _refuse(names: list[str], what: str) -> None:
-    if names:
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        raise ModelError(f"the model has {len(names)} {what}: {', '.join(names[:_NAMED])}{more}")

@@ -17,23 +17,21 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
+from diffusers import SchedulerMixin
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
+from transformers import CLIPTextModel, CLIPTokenizerFast
 
 from instructx2x.errors import ModelError, OutputError
 from instructx2x.imaging.writing import replace_folder
-from instructx2x.models import backbone, compvis, weights
+from instructx2x.models import backbone, compvis, locating, weights
 from instructx2x.models.clip_tokenizer import tokenizer
-from instructx2x.models.compvis import Part
+from instructx2x.models.configs import read_scheduler
+from instructx2x.models.parts import KINDS, Part, read_part
+from instructx2x.models.weight_files import STEMS
+from instructx2x.progress import quiet_libraries
 
 Progress = Callable[[int, int], None]
-
-_PARTS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
-# What the VAE's attention was called in diffusers before 0.15; published folders still say so.
-_FORMER_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def convert(
     """
     source, out = Path(source).expanduser(), Path(out).expanduser()
     _check_place(source, out, overwrite)
-    with backbone.quiet():
+    with quiet_libraries():
         if source.is_dir():
             if ema is not None:
                 raise ModelError(f"{source} is a folder and holds one set of weights: leave --ema and --no-ema out")
@@ -88,7 +86,7 @@ def convert(
             tokenizer_from = tokenizer_from or source
         else:
             model = compvis.read_model(weights.read(source), ema)
-            parts = {part: getattr(model, part) for part in _PARTS}
+            parts = {part: getattr(model, part) for part in KINDS}
             scheduler, averaged = model.scheduler, model.ema
         text = parts["text_encoder"].network.config
         words = tokenizer(
@@ -139,64 +137,8 @@ def _check_place(source: Path, out: Path, overwrite: bool) -> None:
 
 def _read_folder(folder: Path) -> tuple[dict[str, Part], SchedulerMixin]:
     """The networks and the scheduler of a folder in diffusers' layout, checked against their configurations."""
-    parts = {}
-    for part, kind in _PARTS.items():
-        files = _weight_files(folder, part)
-        tensors = {name: value for file in files for name, value in weights.read(file).items()}
-        network = _network(kind, folder / part)
-        if part == "text_encoder":
-            tensors = {compvis.published_name(network, name): value for name, value in tensors.items()}
-            tensors.pop("text_model.embeddings.position_ids", None)  # 0, 1, 2, ...: older releases carry them
-        if part == "vae":
-            tensors = {_current_name(name): value for name, value in tensors.items()}
-        try:
-            compvis.check(network, tensors)
-        except ModelError as error:
-            raise ModelError(f"{folder / part}: {error}") from error
-        parts[part] = Part(network, tensors)
-    return parts, _scheduler(folder / "scheduler")
-
-
-def _weight_files(folder: Path, part: str) -> list[Path]:
-    """The files of one network: safetensors before pickles, a single file before its shards."""
-    stem = _STEMS[part]
-    for ending in (
-        f"{stem}.safetensors",
-        f"{stem}-*-of-*.safetensors",
-        "*pytorch_model.bin",
-        "*pytorch_model-*-of-*.bin",
-    ):
-        if files := sorted((folder / part).glob(ending)):
-            return files
-    raise ModelError(f"{folder} is not a model in diffusers' layout: it has no {part}/{stem}.safetensors")
-
-
-def _network(kind: type, folder: Path) -> torch.nn.Module:
-    """A network on the meta device, as its configuration says."""
-    try:
-        with torch.device("meta"):
-            if kind is CLIPTextModel:
-                return CLIPTextModel(CLIPTextConfig.from_pretrained(folder, local_files_only=True))
-            return kind.from_config(kind.load_config(folder, local_files_only=True))
-    except Exception as error:  # the libraries raise nearly anything for a damaged configuration
-        reason = str(error).partition("\n")[0][:200]
-        raise ModelError(f"{folder / 'config.json'} is missing or damaged: {reason}") from error
-
-
-def _scheduler(folder: Path) -> SchedulerMixin:
-    try:
-        return backbone._scheduler(folder)
-    except ModelError:
-        raise
-    except Exception as error:  # as above
-        reason = str(error).partition("\n")[0][:200]
-        raise ModelError(f"{folder / 'scheduler_config.json'} is missing or damaged: {reason}") from error
-
-
-def _current_name(name: str) -> str:
-    for former, current in _FORMER_NAMES.items():
-        name = name.replace(former, current)
-    return name
+    locating.check_layout(folder, str(folder))
+    return {part: read_part(folder, part, pickles=True) for part in KINDS}, read_scheduler(folder / "scheduler")
 
 
 def _is_instructed(parts: Mapping[str, Part]) -> bool:
@@ -234,7 +176,7 @@ def _write(
             done += tensor.nbytes
             progress(done, total)
         packed = {name: tensor.contiguous() for name, tensor in content.tensors.items()}
-        save_file(packed, folder / part / f"{_STEMS[part]}.safetensors", metadata={"format": "pt"})
+        save_file(packed, folder / part / f"{STEMS[part]}.safetensors", metadata={"format": "pt"})
         done += sum(tensor.nbytes for tensor in packed.values())
         progress(done, total)
         _save_config(content.network, folder / part)

@@ -11,8 +11,10 @@ reader still does not take, such as names from `os`, is refused.
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,11 @@ def read(file: Path) -> dict[str, torch.Tensor]:
     except Exception as error:  # a damaged pickle raises nearly anything
         raise ModelError(f"{file} is damaged, or not a checkpoint of PyTorch: {_reason(error)}") from error
     return _tensors(file, content)
+
+
+def is_lora(names: Iterable[str]) -> bool:
+    """Whether tensors of these names are a LoRA's, low-rank changes to another model, in any of the usual namings."""
+    return any(re.search(r"(^|[._])lora[._]", name) for name in names)
 
 
 def _unpickle(file: Path) -> Any:

@@ -6,21 +6,20 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionInstructPix2PixPipeline, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from diffusers import StableDiffusionInstructPix2PixPipeline
 
 from instructx2x.errors import OutputError
 from instructx2x.imaging.writing import replace_folder
+from instructx2x.models.clip_tokenizer import read_tokenizer, rest
+from instructx2x.models.parts import KINDS, fill, read_part
 from instructx2x.training.unet import build_scheduler
 
 
 def bundle(work: Path, out: Path) -> None:
     """Write `work`'s vae, text_encoder, tokenizer and unet as one pipeline folder, in half precision."""
     pipeline = StableDiffusionInstructPix2PixPipeline(
-        vae=AutoencoderKL.from_pretrained(work / "vae"),
-        text_encoder=CLIPTextModel.from_pretrained(work / "text_encoder"),
-        tokenizer=CLIPTokenizer.from_pretrained(work / "tokenizer"),
-        unet=UNet2DConditionModel.from_pretrained(work / "unet"),
+        **{part: fill(read_part(work, part), "cpu", torch.float32) for part in KINDS},
+        tokenizer=read_tokenizer(work / "tokenizer"),
         scheduler=build_scheduler(),
         safety_checker=None,
         feature_extractor=None,
@@ -31,6 +30,7 @@ def bundle(work: Path, out: Path) -> None:
 
 def save_pipeline(pipeline: StableDiffusionInstructPix2PixPipeline, out: Path) -> None:
     """Write a pipeline as safetensors, without traces of the machine that trained it."""
+    rest(pipeline.tokenizer)
     pipeline.save_pretrained(out, safe_serialization=True)
     for file in out.glob("*/config.json"):
         # Where the parts lay on the machine that trained them is nobody's business.

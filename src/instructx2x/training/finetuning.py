@@ -52,7 +52,8 @@ from instructx2x.dataset.images import TEMPORARY
 from instructx2x.dataset.table import load_dataset
 from instructx2x.errors import InputError, ModelError, OutputError
 from instructx2x.imaging.writing import atomic_write
-from instructx2x.models import Backbone, backbone
+from instructx2x.models import Backbone
+from instructx2x.progress import quiet_libraries
 from instructx2x.training import checkpoints, validation
 from instructx2x.training.batches import Batch, Pairs, ahead, squared_errors
 from instructx2x.training.bundle import check_place, put_in_place, save_pipeline
@@ -239,8 +240,7 @@ def _train(
         model.unet.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
     unet, optimiser = accelerator.prepare(model.unet, optimiser)
-    accelerator.register_for_checkpointing(ema)
-    first = checkpoints.restore(accelerator, work / "checkpoints")
+    first = checkpoints.restore(accelerator, work / "checkpoints", model.unet, optimiser, ema)
     if first > recipe.steps:
         raise OutputError(f"{work} holds a run of {first} steps already, and the recipe says {recipe.steps}")
     ema.to(accelerator.device)
@@ -286,7 +286,7 @@ def _train(
             if recipe.validation and (done % recipe.validate_every == 0 or done == recipe.steps):
                 validate(done)
             if keep:
-                checkpoints.save(accelerator, work / "checkpoints", done)
+                checkpoints.save(accelerator, work / "checkpoints", done, model.unet, optimiser, ema)
     return ema
 
 
@@ -342,7 +342,7 @@ def _publish(model: Backbone, out: Path, card: str) -> None:
     )
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
-        with backbone.quiet():
+        with quiet_libraries():
             save_pipeline(pipeline, partial)
         (partial / "README.md").write_text(card, encoding="utf-8")
         put_in_place(partial, out)

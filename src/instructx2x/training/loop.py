@@ -7,7 +7,6 @@ and a resumed run sees what an undisturbed one would have seen. Beside a GPU oth
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,8 +20,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader, Dataset
 
-from instructx2x.errors import InputError, OutputError
+from instructx2x.errors import InputError
 from instructx2x.training import curves
+from instructx2x.training.states import read_state, write_state
 
 Batch = tuple[torch.Tensor, ...]
 Draw = Callable[[np.random.Generator], Batch]
@@ -104,8 +104,8 @@ def fit(
 ) -> torch.nn.Module:
     """Train `module` for `steps` steps and leave it with its averaged (EMA) weights.
 
-    The state is kept in `work/name.pt` (weights, optimiser, EMA, step; written whole or not at all) and read back when
-    it exists; losses go to `work/name.csv`, one row every REPORT_EVERY steps.
+    The state is kept in `work/name.safetensors` (weights, optimiser, EMA, step; written whole or not at all) and read
+    back when it exists; losses go to `work/name.csv`, one row every REPORT_EVERY steps.
 
     Args:
         draw: a step's batch from its generator, or torch's; tensors on the CPU.
@@ -129,23 +129,22 @@ def fit(
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=peak_lr, betas=(0.9, 0.98), weight_decay=weight_decay)
     ema = EMAModel(parameters, decay=ema_decay)
-    state_file, curve_file = work / f"{name}.pt", work / f"{name}.csv"
+    state_file, curve_file = work / f"{name}.safetensors", work / f"{name}.csv"
     start = 0
+    if (earlier := work / f"{name}.pt").is_file() and not state_file.is_file():
+        raise InputError(f"{earlier} is of an earlier version of this program: choose another --work, or delete it")
     if state_file.is_file():
         # On the CPU first: there AdamW's counts of steps must stay, else each is read back from a GPU at every step.
-        state = torch.load(state_file, map_location="cpu", weights_only=True)
-        if state.get("run") != run:
-            raise InputError(f"{state_file} is of a run with other settings: choose another --work, or delete it")
-        module.load_state_dict(state["module"])
-        optimiser.load_state_dict(state["optimiser"])
-        ema.load_state_dict(state["ema"])
-        start = state["step"]
+        start = restore(
+            state_file, run, {"module": module, "optimiser": optimiser, "ema": ema}, "choose another --work"
+        )
         curves.cut(curve_file, start)
     ema.to(device)
     sums: dict[str, torch.Tensor] = {}
     began = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=3600) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, speed_estimate_period=3600) as progress:
         task = progress.add_task(name, total=steps, completed=start)
         remaining = range(start, steps)
         for step, batch in zip(remaining, batches(draw, seed, remaining, device, drawers), strict=True):
@@ -174,6 +173,32 @@ def fit(
     return module.eval()
 
 
+def restore(file: Path, run: Any, parts: Mapping[str, Any], otherwise: str) -> int:
+    """Load the state of a run's parts and return its number of steps.
+
+    Args:
+        file: of `write_state`: run, step, and the state of each part.
+        run: what the state must be of.
+        parts: what has `load_state_dict`, by name.
+        otherwise: what to do about a state of another run.
+
+    Raises:
+        InputError: the state is damaged, or of another run.
+    """
+    state = read_state(file)
+    try:
+        if state["run"] != run:
+            raise InputError(f"{file} is of a run with other settings: {otherwise}, or delete it")
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        return int(state["step"])
+    except InputError:
+        raise
+    except Exception as error:  # each part raises something else where the state does not fit
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:100]
+        raise InputError(f"{file} does not fit this run ({reason}): {otherwise}, or delete it") from error
+
+
 def fingerprint(*of: torch.nn.Module | torch.Tensor | np.ndarray) -> str:
     """Twelve hex digits that tell weights or images apart."""
     digest = hashlib.sha256()
@@ -181,19 +206,3 @@ def fingerprint(*of: torch.nn.Module | torch.Tensor | np.ndarray) -> str:
         for array in thing.parameters() if isinstance(thing, torch.nn.Module) else (thing,):
             digest.update(np.ascontiguousarray(array.detach().cpu() if isinstance(array, torch.Tensor) else array))
     return digest.hexdigest()[:12]
-
-
-def write_state(state: dict[str, Any], file: Path) -> None:
-    """Write a run's state, whole or not at all.
-
-    Raises:
-        OutputError: the disk is full, or does not take it for another reason.
-    """
-    partial = file.with_suffix(".partial")
-    try:
-        torch.save(state, partial)
-        os.replace(partial, file)
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
-        why = str(error).splitlines()[0]
-        raise OutputError(f"{file} cannot be written ({why}): make room, then start again to go on") from error

@@ -26,9 +26,10 @@ from torch.nn import functional
 
 from instructx2x.anatomy.lungs import SIZE, LungNet, implausibility, symmetric_probabilities
 from instructx2x.errors import InputError, InstructX2XError
-from instructx2x.training.loop import write_state
+from instructx2x.training.loop import restore
 from instructx2x.training.lung_augmentation import augment
 from instructx2x.training.lung_data import LungSet, reviewed, unlabelled
+from instructx2x.training.states import write_state
 
 BATCH = 16
 LEARNING_RATE = 2e-3
@@ -82,15 +83,12 @@ def fit(
     run = [steps, seed, [list(s.patients) for s in sets]]
     first = 0
     if checkpoint is not None and checkpoint.is_file():
-        state = torch.load(checkpoint, weights_only=True)
-        if state.get("run") != run:
-            raise InputError(f"{checkpoint} is of a run with other patients, steps or seed; choose other --checkpoints")
-        first = state["step"]
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
+        first = restore(checkpoint, run, parts, "choose other --checkpoints")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     share = BATCH // len(sets)
-    with Progress(*columns, TextColumn("loss {task.fields[loss]:.3f}"), console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    columns = (*columns, TextColumn("loss {task.fields[loss]:.3f}"))
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task(label, total=steps, completed=first, loss=float("nan"))
         for step in range(first, steps):
             generator = torch.Generator().manual_seed(seed * 1_000_003 + step)

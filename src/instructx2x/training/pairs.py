@@ -32,6 +32,7 @@ from instructx2x.training.simulation.lesions import (
     traits,
 )
 from instructx2x.training.simulation.transplants import RealLesion, collect
+from instructx2x.training.states import read_state, write_state
 from instructx2x.training.vae import encode, which_encoder
 
 CHUNK = 200
@@ -261,14 +262,16 @@ def encode_bank(vae: AutoencoderKL, images: np.ndarray, folder: Path) -> Bank:
         raise InputError(f"{folder} holds no pairs yet: run the stage pairs first")
     # Another encoder, or other X-rays, find no latents and make their own.
     weights = which_encoder(vae)
-    clean = _cached(folder.parent / f"clean_{fingerprint(images)}_{weights}.pt", lambda: encode(vae, images).half())
+    clean = _cached(
+        folder.parent / f"clean_{fingerprint(images)}_{weights}.safetensors", lambda: encode(vae, images).half()
+    )
     painted, pairs = [], []
     offset = 0
     for file in track(files, "encoding pairs"):
         chunk = np.load(file)
         if not len(chunk):
             continue
-        latents = file.with_name(f"{file.stem}_{weights}.pt")
+        latents = file.with_name(f"{file.stem}_{weights}.safetensors")
         painted.append(_cached(latents, lambda chunk=chunk: encode(vae, chunk).half()))
         pairs += [Pair.read(record).behind(offset) for record in json.loads(file.with_suffix(".json").read_text())]
         offset += len(chunk)
@@ -277,9 +280,7 @@ def encode_bank(vae: AutoencoderKL, images: np.ndarray, folder: Path) -> Bank:
 
 def _cached(path: Path, make) -> torch.Tensor:
     if path.is_file():
-        return torch.load(path, weights_only=True)
+        return read_state(path)
     value = make()
-    partial = path.with_suffix(".partial")
-    torch.save(value, partial)
-    partial.replace(path)
+    write_state(value, path)
     return value

@@ -67,11 +67,12 @@ def run(
         raise InputError(f"stage {unknown[0]} is not one of: {', '.join(STAGES)}")
     out = out or work / "model"
 
-    from diffusers import AutoencoderKL
-    from transformers import CLIPTextModel, CLIPTokenizer
+    import torch
 
     from instructx2x.models import load
     from instructx2x.models.backbone import usable_device
+    from instructx2x.models.clip_tokenizer import read_tokenizer
+    from instructx2x.models.parts import fill, read_part
     from instructx2x.training import bundle, calibration, lungs, pairs, text_encoder, unet, vae
     from instructx2x.training import data as open_data
     from instructx2x.training.samples import Sampler
@@ -112,12 +113,15 @@ def run(
     if not {"text_encoder", "unet", "bundle"} & set(stages):
         return out
 
-    def part(kind: type, name: str):
+    def stage(name: str) -> Path:
         if not (work / name).is_dir():
             raise InputError(f"{work / name} is not there yet: run the stages before it first")
-        return kind.from_pretrained(work / name)
+        return work / name
 
-    autoencoder = part(AutoencoderKL, "vae").to(device)
+    def part(name: str) -> torch.nn.Module:
+        return fill(read_part(stage(name).parent, name), "cpu", torch.float32).requires_grad_(True)
+
+    autoencoder = part("vae").to(device)
     sampler = Sampler(pairs.encode_bank(autoencoder, images, work / "pairs_train"), table)
     if "text_encoder" in stages:
         text_encoder.train_text_encoder(sampler, work=work, seed=seed, device=device, **settings["text_encoder"])
@@ -125,8 +129,8 @@ def run(
         unet.train_unet(
             sampler,
             autoencoder,
-            part(CLIPTokenizer, "tokenizer"),
-            part(CLIPTextModel, "text_encoder"),
+            read_tokenizer(stage("tokenizer")),
+            part("text_encoder"),
             work=work,
             seed=seed,
             device=device,

@@ -13,8 +13,9 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from instructx2x.models import Backbone, token_ids
 from instructx2x.training.back_translation import add_to_normals, additions_of
-from instructx2x.training.loop import Batch, fingerprint, fit, write_state
+from instructx2x.training.loop import Batch, fingerprint, fit
 from instructx2x.training.samples import Sample, Sampler
+from instructx2x.training.states import read_state, write_state
 
 # From this timestep on there is so much noise that edits are decided: half of the draws fall there.
 NOISY = 400
@@ -202,13 +203,13 @@ def train_unet(
     run = {"channels": list(channels), "encoders": fingerprint(vae.encoder, vae.quant_conv, text_encoder)}
     settings = {"work": work, "peak_lr": peak_lr, "run": run, "seed": seed, "ema_decay": 0.998, "device": device}
     if back_translations:
-        own = work / "back.pt"
+        own = work / "back.safetensors"
         if not own.is_file():
             fit("unet", unet, draw, loss, steps=back_at, **settings)
             networks = (tokenizer, text_encoder, vae.to(device), unet)
             model = Backbone(*networks, build_scheduler(), name="in training", path=work)
             write_state(add_to_normals(model, sampler, back_translations, seed=seed), own)
-        sampler = sampler.also(*additions_of(torch.load(own, weights_only=True)))
+        sampler = sampler.also(*additions_of(read_state(own)))
     fit("unet", unet, draw, loss, steps=steps, **settings)
     unet.save_pretrained(work / "unet")
     return unet

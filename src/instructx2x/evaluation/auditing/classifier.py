@@ -13,7 +13,7 @@ import numpy as np
 
 from instructx2x.editing.verification import direction
 from instructx2x.errors import InputError
-from instructx2x.evaluation.judges.plugins import call, gray_ramp, load_callable, told
+from instructx2x.evaluation.judges.plugins import call, gray_ramp, guarded, load_callable
 from instructx2x.files import digest
 from instructx2x.instructions import FINDINGS, Edit, parse, render
 
@@ -138,10 +138,8 @@ def _finding(words: str) -> str:
 
 
 def _number(name: str, output: str, values: Any) -> float:
-    try:
+    with guarded(name):  # a tensor on another device, or with a gradient, or a class of the user's
         values = np.asarray(values)
-    except Exception as error:  # a tensor on another device, or with a gradient
-        raise InputError(f"{name} answers{output} with something that is no array: {told(error)}") from error
     if values.dtype.kind not in "fiub" or values.shape != (1,):
         raise InputError(
             f"{name} must answer{output} with one number for each image, not {values.dtype} {values.shape}"

@@ -150,6 +150,10 @@ def load_callable(spec: str) -> Callable[..., Any]:
         found = reduce(getattr, path.split("."), module)
     except AttributeError as error:
         raise ModelError(f"{source} has no {path!r:.100}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a property is code as well
+        raise ModelError(f"{source} does not give {path!r:.100}: {told(error)}") from error
     if not callable(found):
         raise ModelError(f"{spec} is not callable: it is of type {type(found).__name__}")
     return found
@@ -160,7 +164,9 @@ def _module(name: str) -> ModuleType:
     try:
         with _first_on_path(Path.cwd()):
             return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # reading a module runs it
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # reading a module runs it
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and f"{name}.".startswith(f"{missing}."):
             raise ModelError(
@@ -182,8 +188,10 @@ def _module_of_file(file: Path) -> ModuleType:
     try:
         with _first_on_path(file.parent):
             spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # reading a module runs it
-        del sys.modules[name]
+    except BaseException as error:  # reading a module runs it
+        sys.modules.pop(name, None)
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise ModelError(f"{file} cannot be imported: {told(error)}") from error
     return module
 
@@ -202,15 +210,19 @@ def _first_on_path(folder: Path) -> Iterator[None]:
 def _ask(name: str, answer: Callable, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """What a callable says of images: output -> (N,) float64, all of it checked."""
     found = call(name, answer, images)
-    if not isinstance(found, Mapping) or not found:
-        raise InputError(f"{name} must answer with a mapping of outputs to numbers, not with {type(found).__name__}")
-    for output in found:
-        if output not in OUTPUTS:
+    with guarded(name):  # what it answers may be of its own classes
+        if not isinstance(found, Mapping) or not found:
             raise InputError(
-                f"{name} answers {output!r:.60}, which is no output: use the findings of the instruction language, "
-                f"female, age, {', '.join(RACES)}"
+                f"{name} must answer with a mapping of outputs to numbers, not with {type(found).__name__}"
             )
-    return {output: _checked(name, output, values, len(images)) for output, values in found.items()}
+        found = dict(found.items())
+        for output in found:
+            if output not in OUTPUTS:
+                raise InputError(
+                    f"{name} answers {output!r:.60}, which is no output: use the findings of the instruction language, "
+                    f"female, age, {', '.join(RACES)}"
+                )
+        return {output: _checked(name, output, values, len(images)) for output, values in found.items()}
 
 
 def call(name: str, answer: Callable, images: Sequence[np.ndarray]) -> Any:
@@ -219,10 +231,19 @@ def call(name: str, answer: Callable, images: Sequence[np.ndarray]) -> Any:
     Raises:
         InputError: it fails; the line names it.
     """
-    try:
+    with guarded(name):
         return answer([np.array(image, np.float32) for image in images])
-    except Exception as error:
-        raise InputError(f"{name} failed: {told(error)}") from error
+
+
+@contextlib.contextmanager
+def guarded(name: str) -> Iterator[None]:
+    """Turn whatever somebody else's code raises, a call of sys.exit included, into InputError of one line."""
+    try:
+        yield
+    except (InputError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise InputError(f"{name} failed: {told(error)}") from None
 
 
 def _checked(name: str, output: str, values: Any, count: int) -> np.ndarray:
@@ -250,5 +271,11 @@ def _listed(outputs: Sequence[str] | Mapping[str, Any]) -> str:
 
 
 def told(error: BaseException) -> str:
-    """An error of somebody else's code in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    """An error of somebody else's code in one line, even if it cannot be put into words."""
+    try:
+        text = " ".join(str(error).encode("utf-8", "replace").decode().split())[:200]
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        text = "it has no readable message"
+    return f"{type(error).__name__}: {text}"
