@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
+import os
+import re
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,18 @@ import torch
 from instructx2x.editing import pictures
 from instructx2x.errors import OutputError
 from instructx2x.imaging.radiograph import Radiograph
-from instructx2x.imaging.writing import edited_suffix, replace_folder, write, write_png
+from instructx2x.files import digest
+from instructx2x.imaging.writing import edited_suffix, write, write_png
+from instructx2x.results import folders
 
 # Beside report.json and the edited image every result of an edit has these.
 FILES = ("comparison.png", "guidance_map.png", "maps.npz")
+
+# All that a result may hold; anything else in its folder is somebody's own.
+_OURS = re.compile(
+    r"edited(_mean|_seed_\d+)?\.(png|tiff|dcm)|(mask|guidance_map)\.(png|dcm)|(comparison|samples)\.png|maps\.npz|"
+    r"report\.json"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +64,9 @@ class Guidance:
 
         Args:
             out: the folder for results; made when it is not there.
-            overwrite: replace an earlier result of the same name. Nothing but an earlier result is ever
-                replaced.
-            name: the source's file name without its ending, when left out.
+            overwrite: replace an earlier result of the same name. Nothing but an earlier result, with no file in it
+                that is not the result's, is ever replaced, and never one that holds the source.
+            name: when left out, the source's file name without its ending and what cannot be printed.
 
         Returns:
             OUT/<name>.
@@ -65,21 +74,13 @@ class Guidance:
         Raises:
             OutputError: a result is there already, or nothing can be written there.
         """
-        name = name or (self.source.path.stem if self.source.path else "image")
+        source = self.source.path
+        name = name or place_name(source)
         folder = Path(out) / name
         if folder.parent != Path(out) or name in (".", ".."):
             raise OutputError(f"{name!r} cannot be the name of a result: it must be a plain folder name")
-        # Beside its final place, so that the last move stays within one file system.
-        partial = folder.parent / f".{uuid.uuid4().hex}.partial"
-        try:
-            _check_free(folder, overwrite)
-            partial.mkdir(parents=True)
-            self._write(partial)
-            replace_folder(partial, folder, overwrite=overwrite)
-        except OSError as error:
-            raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        check_place(out, name, inputs=[source], overwrite=overwrite)
+        folders.write_folder(folder, self._write, refuse_foreign=refuse_foreign if overwrite else None)
         return folder
 
     def _text(self) -> dict[str, str]:
@@ -168,24 +169,56 @@ def _write_maps(maps: dict[str, np.ndarray], path: Path) -> None:
                 np.lib.format.write_array(file, array, allow_pickle=False)
 
 
-def _check_free(folder: Path, overwrite: bool) -> None:
-    out = folder.parent
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file: name a folder for the results")
-    if not folder.exists() and not folder.is_symlink():
-        return
-    if not overwrite:
-        raise OutputError(f"{folder} is there already: choose another folder, or ask to overwrite it")
-    if not folder.is_dir() or folder.is_symlink() or (any(folder.iterdir()) and not _is_result(folder)):
+def place_name(source: Path | None) -> str:
+    """The name of a result's folder when none is given."""
+    # The name in full: "." and ".." have none of their own.
+    return folders.folder_name(Path(os.path.abspath(source)).stem) if source else "image"
+
+
+def check_place(
+    out: str | Path, name: str, *, inputs: Iterable[str | Path | None], overwrite: bool = False, samples: int = 1
+) -> None:
+    """Refuse before an edit what `Guidance.save` would refuse after it, and try the place out. Nothing is left behind.
+
+    Args:
+        out, name: as for `Guidance.save`.
+        inputs: all files and folders that the edit reads.
+        overwrite: whether an earlier result may be replaced.
+        samples: how many seeds the edit has.
+
+    Raises:
+        OutputError: the place cannot be used.
+    """
+    longest = [*FILES, "report.json", "edited.tiff", *(["edited_seed_" + "9" * 19 + ".tiff"] if samples > 1 else [])]
+    replaceable = refuse_foreign if overwrite else None
+    folders.check_place(Path(out) / name, longest, inputs=inputs, refuse_foreign=replaceable)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse to replace a folder that is no result, or holds a file that is not the result's.
+
+    Raises:
+        OutputError: with the name of the first such file.
+    """
+    if folder.is_symlink() or not folder.is_dir():
         raise OutputError(f"{folder} is not a result of this program, so it is not overwritten: choose another folder")
-
-
-def _is_result(folder: Path) -> bool:
-    """By its maps, or, where some of its files have been taken away, by what its report says."""
-    if (folder / "report.json").is_file() and (folder / "maps.npz").is_file():
-        return True
+    names = sorted(path.name for path in folder.iterdir())
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(report, dict) and {"software", "model", "instruction", "mask"} <= set(report)
+        report = None
+    told = isinstance(report, dict) and {"software", "model", "instruction", "mask"} <= set(report)
+    if names and not told and not {"report.json", "maps.npz"} <= set(names):
+        raise OutputError(f"{folder} is not a result of this program, so it is not overwritten: choose another folder")
+    listed = report.get("files") if told else None
+    for name in names:
+        path = folder / name
+        if not _OURS.fullmatch(name) or path.is_symlink() or not path.is_file():
+            what = "is not a file of this result"
+        elif isinstance(listed, dict) and name != "report.json" and digest(path) != listed.get(name):
+            what = "is not as this program wrote it"
+        else:
+            continue
+        raise OutputError(
+            f"{folder} is not overwritten, for {folders.clean(name)} in it {what}: move it away, or choose another folder"
+        )

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ import tifffile
 from PIL import Image, PngImagePlugin
 
 from ..errors import OutputError
+from ..results.folders import atomic_write
 from . import dicom
 from .radiograph import Radiograph, label
 
@@ -101,49 +100,3 @@ def write_png(array: np.ndarray, path: str | os.PathLike, *, text: Mapping[str, 
     image = Image.fromarray(np.ascontiguousarray(array))
     # On 16-bit noise the default level takes six times as long for the same size.
     atomic_write(path, lambda file: image.save(file, "PNG", pnginfo=info, compress_level=2))
-
-
-def atomic_write(path: str | os.PathLike, writer: Callable[[Path], object]) -> None:
-    """Let `writer` fill a temporary file beside `path`, then put it in place in one step.
-
-    The temporary name keeps the suffix, because some writers append a missing one. Whatever goes wrong, the
-    temporary file is removed and `path` is as it was.
-
-    Raises:
-        OutputError: the system refused (no such folder, no permission, full disk). Others of `writer` pass.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
-    try:
-        try:
-            writer(temporary)
-            os.replace(temporary, path)
-        except BaseException:
-            # missing_ok and the suppressed OSError: the first error is the one to report.
-            try:
-                temporary.unlink(missing_ok=True)
-            except OSError:
-                pass
-            raise
-    except OSError as error:
-        reason = error.strerror or "the system refused"
-        raise OutputError(f"{label(path)}: cannot be written ({reason}); choose another folder") from error
-
-
-def replace_folder(partial: Path, folder: Path, *, overwrite: bool) -> None:
-    """Put a finished folder in its place; an earlier one is moved away first, and back when that fails.
-
-    Raises:
-        OSError: the system refused, or `folder` is in use and must not be replaced.
-    """
-    if not (overwrite and folder.exists()):
-        os.rename(partial, folder)
-        return
-    earlier = partial.with_suffix(".earlier")
-    os.rename(folder, earlier)
-    try:
-        os.rename(partial, folder)
-    except OSError:
-        os.rename(earlier, folder)
-        raise
-    shutil.rmtree(earlier, ignore_errors=True)

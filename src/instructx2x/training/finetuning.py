@@ -99,7 +99,8 @@ def finetune(
         OutputError: `work` holds another run, or a place cannot be written to.
     """
     out = out or work / "model"
-    check_place(out)
+    if os.environ.get("RANK", "0") == "0":  # a launcher of several processes numbers them
+        check_place(out, work, [data, start or recipe.start])
     check_trackers(list(trackers))
     start = start or recipe.start
     if not start:
@@ -146,7 +147,7 @@ def finetune(
         ema = _train(recipe, model, pairs, work, accelerator)
     if accelerator.is_main_process:
         ema.copy_to(model.unet.parameters())
-        _publish(model, out, model_card(recipe, settings, data, len(train), accelerator.num_processes))
+        _publish(model, out, work, model_card(recipe, settings, data, len(train), accelerator.num_processes))
     accelerator.end_training()
     return out
 
@@ -326,10 +327,8 @@ def _averaged(unet: torch.nn.Module, ema: EMAModel):
         ema.restore(unet.parameters())
 
 
-def _publish(model: Backbone, out: Path, card: str) -> None:
+def _publish(model: Backbone, out: Path, work: Path, card: str) -> None:
     """Write the finished model, whole or not at all."""
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     pipeline = StableDiffusionInstructPix2PixPipeline(
         vae=model.vae,
         text_encoder=model.text_encoder,
@@ -340,13 +339,13 @@ def _publish(model: Backbone, out: Path, card: str) -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
+
+    def fill(folder: Path) -> None:
         with backbone.quiet():
-            save_pipeline(pipeline, partial)
-        (partial / "README.md").write_text(card, encoding="utf-8")
-        put_in_place(partial, out)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        why = getattr(error, "strerror", None) or error
-        raise OutputError(f"{out} cannot be written ({why}): start again with another -o") from error
+            save_pipeline(pipeline, folder)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+    try:
+        put_in_place(out, work, fill)
+    except SafetensorError as error:
+        raise OutputError(f"{out} cannot be written ({error}): start again with another -o") from error

@@ -94,7 +94,7 @@ def run(
             if not (data / file).is_file():
                 raise InputError(f"{data / file} not found: the stage {stage} needs it; --stage runs others alone")
     device = str(usable_device(device))
-    bundle.check_place(out)
+    bundle.check_place(out, work, [data, recipe if Path(recipe).is_file() else None])
     size, seed = settings["size"], settings["seed"]
     table = open_data.load_table(data)
     images = open_data.load_images(data, table, size, work)
@@ -133,13 +133,14 @@ def run(
             **settings["unet"],
         )
     if "bundle" in stages:
-        # Built aside and moved into place: a half model would load, and pass for one without calibration.
-        partial = out.with_name(f"{out.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        bundle.bundle(work, partial)
         held_out = Sampler(pairs.encode_bank(autoencoder, images, work / "pairs_val"), table, "val")
-        calibration.calibrate(
-            load(partial, device=device), held_out, partial / "calibration.json", seed=seed, **settings["calibration"]
-        )
-        bundle.put_in_place(partial, out)
+
+        def fill(folder: Path) -> None:
+            # Whole or not at all: a half model would load, and pass for one without calibration.
+            bundle.bundle(work, folder)
+            calibration.calibrate(
+                load(folder, device=device), held_out, folder / "calibration.json", seed=seed, **settings["calibration"]
+            )
+
+        bundle.put_in_place(out, work, fill)
     return out
