@@ -70,7 +70,7 @@ def test_a_foreign_file_that_comes_last_is_kept(tmp_path):
         fill("two")(folder)
         (tmp_path / "x/notes.txt").write_text("mine")
 
-    with pytest.raises(OutputError, match="notes.txt"):
+    with pytest.raises(OutputError, match="notes"):
         folders.write_folder(tmp_path / "x", write_meanwhile, refuse_foreign=no_foreign)
     assert tree(tmp_path) == {"x/a.txt": b"one", "x/b.txt": b"one", "x/notes.txt": b"mine"}
 
@@ -283,15 +283,16 @@ def bad_places(tmp_path):
 
 
 def test_places_that_cannot_be_used_are_told_before_and_after_the_work(tmp_path):
+    uses = (
+        lambda out: folders.check_place(out / "x", ["a.txt"]),
+        lambda out: folders.write_folder(out / "x", fill("x")),
+        lambda out: folders.claim(out).__enter__(),
+    )
     for out, words in bad_places(tmp_path):
         before = sorted(tmp_path.iterdir())
-        for use in (
-            lambda: folders.check_place(out / "x", ["a.txt"]),
-            lambda: folders.write_folder(out / "x", fill("x")),
-            lambda: folders.claim(out).__enter__(),
-        ):
+        for use in uses:
             with pytest.raises(OutputError, match=words) as caught:
-                use()
+                use(out)
             assert str(caught.value).isprintable()
         assert sorted(tmp_path.iterdir()) == before
 
@@ -316,8 +317,10 @@ def test_a_folder_without_permission(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "../x", "/etc/passwd", "a/b", "a\\b", "nul\0", "NUL", "con.png", "COM1", "lpt9.x", ".hidden", "a."]
-    + ["a b", "a\nb", "\x1b[31m", "C:x", "a*", "x" * 101, "é" * 51, "\udcff"],
+    [
+        *("", ".", "..", "../x", "/etc/passwd", "a/b", "a\\b", "nul\0", "NUL", "con.png", "COM1", "lpt9.x"),
+        *(".hidden", "a.", "a b", "a\nb", "\x1b[31m", "C:x", "a*", "x" * 101, "é" * 51, "\udcff"),
+    ],
 )
 def test_what_is_no_plain_name(name):
     assert not folders.is_plain_name(name)
@@ -328,7 +331,9 @@ def test_plain_names(name):
     assert folders.is_plain_name(name)
 
 
-@pytest.mark.parametrize("stem", ["a\nb", "x" * 255, "胸" * 90, "\x1b[31mred", "", "..", "a/b", "\udcff\udc80", " " * 9])
+@pytest.mark.parametrize(
+    "stem", ["a\nb", "x" * 255, "胸" * 90, "\x1b[31mred", "", "..", "a/b", "\udcff\udc80", " " * 9]
+)
 def test_a_folders_name_can_be_printed_and_made(stem, tmp_path):
     name = folders.folder_name(stem)
     assert name.isprintable() and len(name.encode()) <= folders.MAX_NAME and name not in (".", "..", "")

@@ -11,12 +11,13 @@ from pathlib import Path
 import polars as pl
 from PIL import PngImagePlugin
 
-from instructx2x.dataset.images import text_entries, usable_processors
+from instructx2x.dataset.images import usable_processors
 from instructx2x.dataset.output import official_table
 from instructx2x.dataset.people import OLDEST, SEXES
 from instructx2x.dataset.splits import SPLITS
 from instructx2x.dataset.table import ORDER, edits_from_rows, load_dataset
 from instructx2x.errors import InputError, InstructX2XError
+from instructx2x.imaging.writing import text_entries
 from instructx2x.instructions import parse, render
 from instructx2x.instructions.tokens import clip_tokens
 from instructx2x.progress import progress

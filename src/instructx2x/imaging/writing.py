@@ -16,6 +16,8 @@ from ..results.folders import atomic_write
 from . import dicom
 from .radiograph import Radiograph, label
 
+_IEND = b"\0\0\0\0IEND\xae\x42\x60\x82"
+
 
 def eight_bit(display: np.ndarray) -> np.ndarray:
     """Brightness of any shape as 8-bit values: [0, 1] -> uint8; what lies outside is clipped."""
@@ -100,3 +102,20 @@ def write_png(array: np.ndarray, path: str | os.PathLike, *, text: Mapping[str, 
     image = Image.fromarray(np.ascontiguousarray(array))
     # On 16-bit noise the default level takes six times as long for the same size.
     atomic_write(path, lambda file: image.save(file, "PNG", pnginfo=info, compress_level=2))
+
+
+def text_entries(path: Path) -> dict[str, str]:
+    """Text entries of a PNG, from its head; empty when there are none, or no whole PNG."""
+    try:
+        if not path.is_file():
+            return {}
+        with path.open("rb") as file:
+            file.seek(-len(_IEND), os.SEEK_END)
+            if file.read() != _IEND:
+                return {}
+            file.seek(0)
+            with PngImagePlugin.PngImageFile(file) as image:
+                return {key: value for key, value in image.info.items() if isinstance(value, str)}
+    except Exception:
+        # Whatever stands there: it is not ours, or not whole.
+        return {}

@@ -55,6 +55,8 @@ def folder_name(stem: str) -> str:
     """A name for a folder from that of a file: without what cannot be printed, and not too long for any system."""
     name = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in stem)
     name = name.encode()[:MAX_NAME].decode(errors="ignore").rstrip()
+    if name.startswith(".x2x-"):  # which are ours
+        name = f"_{name}"
     return name if name not in ("", ".", "..") else "image"
 
 
@@ -380,18 +382,14 @@ def write_folder(
     """
     folder = Path(folder)
     try:
+        _refuse_existing(folder, refuse_foreign)
         with _folder(folder.parent), staging(folder.parent) as stage:
             new, earlier = stage / _NEW, stage / _EARLIER
             new.mkdir()
             told = writer(new)
             for path in [*new.rglob("*"), new]:
                 _sync(path)
-            if os.path.lexists(folder):
-                if refuse_foreign is None:
-                    raise OutputError(f"{folder} is there already: choose another folder, or ask to overwrite it")
-                if folder.is_symlink():
-                    raise OutputError(f"{folder} is a link, so it is not replaced: choose another folder")
-                refuse_foreign(folder)
+            if _refuse_existing(folder, refuse_foreign):
                 (stage / _TARGET).write_bytes(os.fsencode(folder.name))
                 _sync(stage / _TARGET)
                 _sync(stage)
@@ -402,6 +400,19 @@ def write_folder(
             return told
     except OSError as error:
         raise _unwritable(folder, error) from error
+
+
+def _refuse_existing(folder: Path, refuse_foreign: Callable[[Path], None] | None) -> bool:
+    """Whether something is there, which may be replaced."""
+    if not os.path.lexists(folder):
+        return False
+    if refuse_foreign is None:
+        option = ", or ask to overwrite it (--overwrite)" if folder.is_dir() else ""
+        raise OutputError(f"{folder} is there already: choose another folder{option}")
+    if folder.is_symlink():
+        raise OutputError(f"{folder} is a link, so it is not replaced: choose another folder")
+    refuse_foreign(folder)
+    return True
 
 
 def check_place(
@@ -427,12 +438,8 @@ def check_place(
     with _folder(folder.parent):
         refuse_claimed(folder.parent)
         sweep(folder.parent)
-        if os.path.lexists(folder):
-            if refuse_foreign is None:
-                option = ", or give --overwrite" if folder.is_dir() else ""
-                raise OutputError(f"{folder} is there already: choose another folder{option}")
-            refuse_foreign(folder)
         try:
+            _refuse_existing(folder, refuse_foreign)
             with staging(folder.parent) as stage:
                 (stage / folder.name).mkdir()
                 for name in files:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -48,11 +48,11 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 
-from instructx2x.dataset.images import TEMPORARY
 from instructx2x.dataset.table import load_dataset
 from instructx2x.errors import InputError, ModelError, OutputError
 from instructx2x.imaging.writing import atomic_write
 from instructx2x.models import Backbone, backbone
+from instructx2x.results import folders
 from instructx2x.training import checkpoints, validation
 from instructx2x.training.batches import Batch, Pairs, ahead, squared_errors
 from instructx2x.training.bundle import check_place, put_in_place, save_pipeline
@@ -195,7 +195,7 @@ def _claim(work: Path, settings: dict[str, Any]) -> None:
             if {**held, "start": held["start"]["sha256"]} != {**settings, "start": settings["start"]["sha256"]}:
                 raise OutputError(f"{work} holds a run with another recipe, start model or dataset: name a new --work")
             return
-        occupied = work.exists() and any(not TEMPORARY.fullmatch(entry.name) for entry in work.iterdir())
+        occupied = work.exists() and bool(folders.entries(work))
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{work} cannot be written to ({error.strerror}): name another --work") from error

@@ -7,7 +7,6 @@ the package, `anatomy/data/lungs.safetensors`; copying the new one over it is le
 from __future__ import annotations
 
 import inspect
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,7 @@ def run(
         recipe: name or path.
         data: folder of the open X-rays.
         work: folder for checkpoints, curves and parts.
-        out: folder of the finished model, replaced when it is there; `work/model` by default.
+        out: folder of the finished model, replaced where a run of this work folder wrote it; `work/model` by default.
         stages: which of STAGES to run; what they need from earlier ones is read from `work`.
         device: torch device.
 
@@ -59,7 +58,7 @@ def run(
     Raises:
         InputError: recipe, data or stage is not there, or `work` holds a run with other settings.
         ModelError: there is no such device.
-        OutputError: what is at `out` is no model, or `work` cannot be written to.
+        OutputError: what is at `out` is not a model of this work folder, or a place cannot be written to.
     """
     settings = read_recipe(recipe)
     unknown = [stage for stage in stages if stage not in STAGES]
