@@ -177,7 +177,7 @@ def test_another_result_is_only_replaced_when_asked(editor, table, tmp_path, mak
             TABLE.replace(f"a.png,{ADD}", f"a.png,{REMOVE}") if change == "instruction" else TABLE.replace(",1", ",9")
         )
     rows = table(text) if change != "image" else table_rows(tmp_path / "rows.csv")
-    with pytest.raises(OutputError, match="another batch.*--overwrite"):
+    with pytest.raises(OutputError, match=r"another batch.*--overwrite"):
         batch.run_batch(editor, rows, tmp_path / "out", **options)
     assert bytes_in(tmp_path / "out") == before
     entries = batch.run_batch(editor, rows, tmp_path / "out", overwrite=True, **options)

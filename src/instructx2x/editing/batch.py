@@ -164,7 +164,7 @@ class _Run:
         if not self.overwrite:
             name = differing[0]
             values = "" if name == "image" else f" ({there.get(name)!s:.60} there, {wanted.get(name)!s:.60} now)"
-            raise self._another(f"{row.folder} in it was made with another {name}{folders.clean(values)}")
+            raise self._another(folders.clean(f"{row.folder} in it was made with another {name}{values}"))
         return None
 
     def carry_out(self, rows: Sequence[Row]) -> Generator[Entry, None, None]:
