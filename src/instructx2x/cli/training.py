@@ -112,6 +112,8 @@ def train(
         _refuse(given, f"recipe {recipe} does not fine-tune")
         from instructx2x.training.run import run
 
+        if stage and "bundle" not in stage:
+            _refuse({"--out": out}, "only the stage bundle writes a model")
         stages = {"stages": stage} if stage else {}
         with claim(work, inputs=[data]):
             model = run(recipe, data=data, work=work, out=out, device=device or "cpu", **stages)

@@ -448,6 +448,38 @@ def check_place(
             raise _unwritable(folder, error) from error
 
 
+def check_file(
+    path: str | os.PathLike,
+    *,
+    inputs: Iterable[str | os.PathLike | None],
+    overwrite: bool,
+    is_ours: Callable[[Path], bool],
+) -> None:
+    """Refuse before the work a file that must not be replaced, or a place that cannot be written to.
+
+    Args:
+        path: the file to write, by `atomic_write`.
+        inputs: what is read, see `refuse_inputs`.
+        overwrite: whether an earlier file of the same kind may be replaced.
+        is_ours: whether a file is of that kind, by what it holds.
+
+    Raises:
+        OutputError: see above.
+    """
+    path = Path(path)
+    refuse_inputs(path, inputs)
+    if os.path.lexists(path):
+        if not overwrite:
+            raise OutputError(f"{path} is there already: choose another name, or ask to overwrite it (--overwrite)")
+        if path.is_symlink() or not path.is_file() or not is_ours(path):
+            raise OutputError(f"{path} was not written by this command, so it is not replaced: choose another name")
+    try:
+        with staging(path.parent) as stage:
+            (stage / path.name).touch()
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, error) from error
+
+
 def _sync(path: Path) -> None:
     """Wait until the disk holds a file or a folder's entries; what cannot wait does not."""
     with suppress(OSError):
