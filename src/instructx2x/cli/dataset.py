@@ -165,8 +165,8 @@ def show(
         return text_entries(path).get("Contents") == CONTENTS
 
     path = out or dataset / "sheet.png"
-    check_file(path, inputs=[dataset], overwrite=True, is_ours=is_ours)
     table = load_dataset(dataset, split)
+    check_file(path, inputs=[dataset], is_ours=is_ours)
     write_png(contact_sheet(dataset, table, count, seed), path, text={"Contents": CONTENTS})
     print(one_line(str(path)))
 

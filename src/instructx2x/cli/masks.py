@@ -80,11 +80,8 @@ def build(
             help="For a folder: open what lies inside a mark in at least this share of the images; 0: in any.",
         ),
     ] = 0.0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a .npz file that an earlier build wrote.")
-    ] = False,
 ) -> None:
-    """Build pseudo masks from experts' marks.
+    """Build pseudo masks from experts' marks. An earlier .npz of this command is replaced, and no other file.
 
     `x2x masks build MS_CXR_Local_Alignment_v1.1.0.csv --pa mimic-cxr-2.0.0-metadata.csv.gz -o mine.npz`
 
@@ -107,9 +104,7 @@ def build(
     to_folder = out.suffix != ".npz"
     inputs = [*(marks or ()), open_data, pa, exclude]
     if not to_folder:
-        folders.check_file(out, inputs=inputs, overwrite=overwrite, is_ours=_is_priors)
-    elif overwrite:
-        raise InputError("--overwrite is for a .npz file: a folder of official masks needs a new name")
+        folders.check_file(out, inputs=inputs, is_ours=_is_priors)
     else:
         folders.refuse_inputs(out, inputs)
     if to_folder and out.exists() and not out.is_dir():
@@ -188,7 +183,7 @@ def show(
     def is_ours(path: Path) -> bool:
         return text_entries(path).get("Contents") == CONTENTS
 
-    folders.check_file(out, inputs=[image, anatomy], overwrite=True, is_ours=is_ours)
+    folders.check_file(out, inputs=[image, anatomy], is_ours=is_ours)
     display = None if image is None else read(image).display()
     with stderr().status("Drawing masks"):
         sheet, coverage, warnings = mask_sheet(display, anatomy)

@@ -90,7 +90,7 @@ def _audit(plan: Plan, out: Path, command: str) -> dict[str, Path]:
     # Before hours of editing: a folder that lacks images is refused now.
     given = {q: find_edited(plan.folder, asked[q], partial=plan.partial) for q in plan.questions if plan.folder}
     journal = Journal(out / "answers.jsonl", {"version": __version__})
-    refuse_foreign(out, journal)
+    refuse_foreign(out)
     left_out: dict[str, str] = {}
     # Before any editing, too: a classifier that fails on real images fails now.
     outputs = list(dict.fromkeys(question.output for question in plan.questions))
@@ -134,7 +134,7 @@ def _audit(plan: Plan, out: Path, command: str) -> dict[str, Path]:
             for picture in shown.pictures(found, out / "pictures" / folder_of(found.question.instruction))
         ),
     )
-    return write_report(report, out, journal)
+    return write_report(report, out)
 
 
 def folder_of(instruction: str) -> str:

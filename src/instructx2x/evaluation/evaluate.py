@@ -102,7 +102,7 @@ def _evaluate(plan: Plan, panel: Panel, out: Path, command: str) -> dict[str, Pa
     # Before hours of editing: a folder that lacks images is refused now.
     given = {name: find_edited(folder, plan.cases, partial=plan.partial) for name, folder in plan.folders.items()}
     journal = Journal(out / "scores.jsonl", {"version": __version__})
-    refuse_foreign(out, journal)
+    refuse_foreign(out)
     edited: dict[str, dict[str, Path]] = {}
     left_out: dict[str, str] = {}
     for name, (editor, options) in methods.items():
@@ -150,7 +150,7 @@ def _evaluate(plan: Plan, panel: Panel, out: Path, command: str) -> dict[str, Pa
         tuple(table for table in tables if table is not None),
         pictures(scored, edited, out / "pictures"),
     )
-    return write_report(report, out, journal)
+    return write_report(report, out)
 
 
 def _probed(

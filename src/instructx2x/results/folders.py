@@ -452,7 +452,6 @@ def check_file(
     path: str | os.PathLike,
     *,
     inputs: Iterable[str | os.PathLike | None],
-    overwrite: bool,
     is_ours: Callable[[Path], bool],
 ) -> None:
     """Refuse before the work a file that must not be replaced, or a place that cannot be written to.
@@ -460,8 +459,7 @@ def check_file(
     Args:
         path: the file to write, by `atomic_write`.
         inputs: what is read, see `refuse_inputs`.
-        overwrite: whether an earlier file of the same kind may be replaced.
-        is_ours: whether a file is of that kind, by what it holds.
+        is_ours: whether the same command wrote an earlier file, which may be replaced, by what it holds.
 
     Raises:
         OutputError: see above.
@@ -469,8 +467,6 @@ def check_file(
     path = Path(path)
     refuse_inputs(path, inputs)
     if os.path.lexists(path):
-        if not overwrite:
-            raise OutputError(f"{path} is there already: choose another name, or ask to overwrite it (--overwrite)")
         if path.is_symlink() or not path.is_file() or not is_ours(path):
             raise OutputError(f"{path} was not written by this command, so it is not replaced: choose another name")
     try:

@@ -6,14 +6,12 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from hashlib import sha256
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from instructx2x import NOTICE
 from instructx2x.errors import OutputError
-from instructx2x.evaluation.journal import Journal
 from instructx2x.evaluation.reporting.markdown import link, markdown
 from instructx2x.evaluation.reporting.page import page
 from instructx2x.evaluation.reporting.tables import Count, Report, Value
@@ -25,8 +23,8 @@ FORMAT = 1
 REPORTS = {"markdown": "report.md", "json": "report.json", "html": "report.html"}
 
 
-def refuse_foreign(out: Path, journal: Journal) -> None:
-    """Refuse before the work to replace a report or a picture that no run in this folder wrote.
+def refuse_foreign(out: Path) -> None:
+    """Refuse before the work to replace a report or a picture that this program did not write: ours carry the notice.
 
     Raises:
         OutputError: with the first such file.
@@ -40,26 +38,17 @@ def refuse_foreign(out: Path, journal: Journal) -> None:
         elif path.suffix == ".png":
             ours = text_entries(path).get("Notice") == NOTICE
         else:
-            ours = _written(path.name, path.read_bytes()) in journal
+            ours = NOTICE.encode() in path.read_bytes()
         if not ours:
             raise OutputError(
-                f"{path} was not written here, so it is not replaced: move it away or choose another folder"
+                f"{path} was not written by this program, so it is not replaced: move it away or choose another folder"
             )
 
 
-def _written(name: str, content: bytes) -> str:
-    return f"wrote {name} {sha256(content).hexdigest()}"
-
-
-def write_report(report: Report, out: Path, journal: Journal | None = None) -> dict[str, Path]:
+def write_report(report: Report, out: Path) -> dict[str, Path]:
     """Write a report as Markdown, JSON (see `as_data`) and HTML, each whole or not at all.
 
     The same report gives the same bytes. Nothing is written when one of the three cannot be made.
-
-    Args:
-        report: what is told.
-        out: the folder.
-        journal: takes down what is written, so that the next run may replace it.
 
     Returns:
         The files, by "markdown", "json" and "html".
@@ -81,8 +70,6 @@ def write_report(report: Report, out: Path, journal: Journal | None = None) -> d
         raise OutputError(f"{label(out)} cannot be written to ({error.strerror}): choose another folder") from error
     for name, path in paths.items():
         content = contents[name].encode()
-        if journal is not None and (written := _written(path.name, content)) not in journal:
-            journal.add(written, {})  # first, so that a kill between the two leaves no stranger
         atomic_write(path, lambda file, content=content: file.write_bytes(content))
     return paths
 
