@@ -89,8 +89,8 @@ def _audit(plan: Plan, out: Path, command: str) -> dict[str, Path]:
     asked = {question: with_instruction(plan.cases, question.instruction) for question in plan.questions}
     # Before hours of editing: a folder that lacks images is refused now.
     given = {q: find_edited(plan.folder, asked[q], partial=plan.partial) for q in plan.questions if plan.folder}
-    journal = Journal(out / "answers.jsonl", {"version": __version__})
     refuse_foreign(out)
+    journal = Journal(out / "answers.jsonl", {"version": __version__})
     left_out: dict[str, str] = {}
     # Before any editing, too: a classifier that fails on real images fails now.
     outputs = list(dict.fromkeys(question.output for question in plan.questions))

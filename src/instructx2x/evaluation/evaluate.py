@@ -101,8 +101,8 @@ def _evaluate(plan: Plan, panel: Panel, out: Path, command: str) -> dict[str, Pa
         raise InputError(f"a folder cannot be called {min(taken)}: name it as NAME=FOLDER")
     # Before hours of editing: a folder that lacks images is refused now.
     given = {name: find_edited(folder, plan.cases, partial=plan.partial) for name, folder in plan.folders.items()}
-    journal = Journal(out / "scores.jsonl", {"version": __version__})
     refuse_foreign(out)
+    journal = Journal(out / "scores.jsonl", {"version": __version__})
     edited: dict[str, dict[str, Path]] = {}
     left_out: dict[str, str] = {}
     for name, (editor, options) in methods.items():
