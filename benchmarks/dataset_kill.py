@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from synthetic_mimic import write_mimic
 
-from instructx2x.dataset.images import TEMPORARY
+from instructx2x.results.folders import STAGING
 
 LAST = 8  # files that are written when all images are there
 PROGRAM = "import sys; from instructx2x.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -41,7 +41,7 @@ def files_in(folder: Path) -> int:
 
 def kind(name: str) -> str:
     path = Path(name)
-    if TEMPORARY.fullmatch(path.name):
+    if any(STAGING.fullmatch(part) for part in path.parts):
         return "temporary"
     return "images" if path.suffix == ".png" else "tables" if path.suffix == ".parquet" else "others"
 

@@ -1,6 +1,9 @@
 """`x2x batch`: what it writes, what it refuses, and its exit code."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -73,7 +76,7 @@ def test_every_flag_reaches_the_edits(run, images, tmp_path, tiny_model):
     assert report["parameters"].items() >= (wanted | {"anatomy": "prior"}).items()
     assert (report["profile"], report["samples"], report["model"]["dtype"]) == ("fast", 2, "bfloat16")
     code, _, err = run(*args, "--seed", 3)
-    assert code == 2 and "3 of 3 rows failed" in err
+    assert code == 2 and "another batch" in err and err.count("\n") == 1
     assert run(*args, "--seed", 3, "--overwrite")[0] == 0
     assert json.loads((tmp_path / "out/c/report.json").read_text())["seed"] == 3
 
@@ -100,3 +103,65 @@ def test_an_output_that_cannot_be_used(run, images, tmp_path, tiny_model):
 def test_help_shows_commands_that_work(run):
     code, said, _ = run("batch", "--help")
     assert code == 0 and "x2x batch cohort.csv -o out" in said
+
+
+STOPPED = """
+import os, signal, sys
+from instructx2x.editing import batch
+from instructx2x.cli import main
+finish = batch._Run._finish
+def stop(run, row, outcome):
+    entry = finish(run, row, outcome)
+    if row.number == 2:
+        os.kill(os.getpid(), int(sys.argv[1]))
+    return entry
+batch._Run._finish = stop
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_batch_says_so_and_goes_on(run, images, tmp_path, tiny_model, number, code):
+    out = tmp_path / "out"
+    args = ["batch", images, "-i", ADD, "-o", out, "--model", tiny_model, *QUICK]
+    command = [sys.executable, "-c", STOPPED, str(int(number)), *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == code and done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
+    assert "the same command again" in done.stderr
+    lines = [json.loads(line)["status"] for line in (out / "manifest.jsonl").read_text().splitlines()]
+    assert lines[:2] == ["done", "done"] and not list(out.glob(".x2x-*"))
+    made = {path: path.read_bytes() for path in out.glob("*/*")}
+    assert run(*args)[0] == 0
+    assert all(path.read_bytes() == content for path, content in made.items())
+    assert (out / "sheet.png").is_file() and len(list(out.glob("*/report.json"))) == 3
+
+
+def test_another_batch_is_refused_and_nothing_changes(run, images, tmp_path, tiny_model):
+    out = tmp_path / "out"
+    args = ["batch", images, "-o", out, "--model", tiny_model, *QUICK]
+    assert run(*args, "-i", ADD)[0] == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for other in (["-i", "Remove the finding of edema."], ["-i", ADD, "--steps", 3], ["-i", ADD, "--samples", 2]):
+        assert_refused(run(*args, *other), "another batch", "--overwrite")
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_sources_in_the_output_folder_are_never_touched(run, images, tmp_path, tiny_model):
+    """Whatever they are called: as a page of the sheet, a leftover, a manifest."""
+    names = ("sheet-2.png", ".0123456789abcdef.png", "sheet.png", "edited.png")
+    for name in names:
+        (images / name).write_bytes((images / "b.png").read_bytes())
+    (images / "t.csv").write_text("image,instruction\n" + "".join(f"{name},{ADD}\n" for name in names))
+    before = {path: path.read_bytes() for path in images.iterdir()}
+    for overwrite in ([], ["--overwrite"]):
+        said = run("batch", images / "t.csv", "-o", images, "--model", tiny_model, *QUICK, *overwrite)
+        assert_refused(said, "input")
+        assert {path: path.read_bytes() for path in images.iterdir()} == before
+
+
+def test_options_that_would_be_ignored_are_refused(run, images, tmp_path):
+    (tmp_path / "rows.csv").write_text(f"image,instruction,seed\nimages/a.png,{ADD},1\n")
+    args = ["batch", tmp_path / "rows.csv", "-o", tmp_path / "out"]
+    assert_refused(run(*args, "-i", ADD), "--instruction")
+    assert_refused(run(*args, "--seed", 0), "--seed")
+    assert not (tmp_path / "out").exists()

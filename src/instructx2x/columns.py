@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from instructx2x.errors import InputError
+from instructx2x.results.folders import is_plain_name
 
 
 def check_columns(path: Path, columns: Sequence[str]) -> list[str]:
@@ -32,6 +33,37 @@ def read_columns(path: Path, columns: Sequence[str], *, optional: Sequence[str] 
     header = check_columns(path, columns)
     wanted = [*columns, *(column for column in optional if column in header)]
     return _read(path, columns=wanted).select(wanted)
+
+
+def check_ids(table: pl.DataFrame, path: Path, columns: Sequence[str]) -> None:
+    """Refuse ids that cannot name a file: files are called by them, here and on other systems.
+
+    Args:
+        table: columns as text; empty cells are passed over.
+        path: the file it was read from, for the message.
+        columns: which of them hold ids.
+
+    Raises:
+        InputError: with the first such id and its row, counted from 1 below the header.
+    """
+    for column in columns:
+        # Nearly all are plain letters and digits, which polars sees at once.
+        odd = table.select(pl.col(column)).with_row_index("row", 1).filter(~pl.col(column).str.contains(_PLAIN))
+        for row, value in [*odd.iter_rows(), *_devices(table[column])]:
+            if not is_plain_name(value):
+                raise InputError(
+                    f"{path}, row {row}: the {column} {value!r:.60} cannot name a file: use letters, digits, dots, "
+                    "hyphens and underscores, 100 at most"
+                )
+
+
+_PLAIN = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{3,98}[A-Za-z0-9_-]$"
+
+
+def _devices(values: pl.Series) -> Iterator[tuple[int, str]]:
+    """Names that some systems keep for devices, however long they are."""
+    found = values.str.contains(r"(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)").fill_null(False)
+    yield from ((row + 1, values[row]) for row in found.arg_true())
 
 
 def _read(path: Path, **options: object) -> pl.DataFrame:

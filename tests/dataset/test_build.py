@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -18,12 +17,13 @@ from PIL import Image
 
 from instructx2x.dataset import changes, output, pairs
 from instructx2x.dataset.check import check_dataset
-from instructx2x.dataset.images import TEMPORARY, Preparation, prepare_image
+from instructx2x.dataset.images import Preparation, prepare_image
 from instructx2x.dataset.mimic import find_sources, image_file
 from instructx2x.dataset.output import Images
 from instructx2x.dataset.splits import SPLITS, split_patients
 from instructx2x.dataset.table import ORDER, SCHEMA, load_dataset
 from instructx2x.errors import InputError, OutputError
+from instructx2x.results import folders
 
 SMALL = Preparation(32)
 
@@ -240,7 +240,7 @@ def test_a_build_that_dies_at_any_file_goes_on(mimic, with_images, build_in, tmp
     assert died.returncode == 9, died.stderr
     left = contents(out)
     assert len(left) < len(expected) + (when == "before") and "report.json" not in left
-    assert all(left[name] == expected[name] for name in left if not TEMPORARY.fullmatch(Path(name).name))
+    assert all(left[name] == expected[name] for name in left if ".x2x-" not in name)
     with pytest.raises(InputError, match="no finished dataset"):
         check_dataset(out)
     assert contents(build_in(mimic, out, images=Images(SMALL)).folder) == expected
@@ -267,9 +267,12 @@ def test_a_build_that_died_before_its_settings_were_written_goes_on(mimic, build
     """All that a kill can leave so early: the folder, and a temporary file in it."""
     out = tmp_path / "out"
     out.mkdir()
-    (out / ".0123456789abcdef.json").write_text("{")
+    with folders.staging(out) as stage:
+        (stage / "new.json").write_text("{")
+        shutil.copytree(stage, out / f".x2x-{'0' * 16}")
+    (out / ".x2x-claim").write_text("process 1")
     built = build_in(mimic, out)
-    assert not [name for name in contents(built.folder) if TEMPORARY.fullmatch(Path(name).name)]
+    assert not list(built.folder.glob(".x2x-*"))
 
 
 def test_a_build_that_died_after_making_folders_goes_on(mimic, build_in, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -17,6 +18,7 @@ from instructx2x.dataset import images
 from instructx2x.dataset.images import Preparation, prepare_image, prepare_images
 from instructx2x.errors import InputError, OutputError
 from instructx2x.imaging import atomic_write
+from instructx2x.results.folders import staging
 
 LANCZOS = Image.Resampling.LANCZOS
 
@@ -245,13 +247,16 @@ def test_targets_of_another_preparation_are_made_anew(make_jpeg, tmp_path):
 def test_leftovers_of_a_killed_run_are_swept_and_nothing_else(make_jpeg, tmp_path):
     out = tmp_path / "out" / "deep"
     out.mkdir(parents=True)
-    seen = []
-    # The names are those of atomic_write, not this test's idea of them.
-    atomic_write(out / "old.png", lambda file: (seen.append(file.name), file.write_text("x")))
-    assert images.TEMPORARY.fullmatch(seen[0])
-    kept = {"old.png", ".hidden.png", "notes.txt", ".0123456789abcdef.jpg"}
-    for name in (*kept, seen[0], ".0123456789abcdef.png"):
+    kept = {"old.png", ".hidden.png", "notes.txt", ".0123456789abcdef.png"}
+    for name in kept:
         (out / name).write_text("x")
+    # What is left is what atomic_write leaves, not this test's idea of it.
+    left = []
+    atomic_write(
+        out / "old.png",
+        lambda file: (file.write_text("x"), left.append(shutil.copytree(file.parent, out / f".x2x-{'0' * 16}"))),
+    )
+    assert left[0].is_dir()
     prepare_images(batch(make_jpeg, tmp_path / "out", 1), Preparation(64))
     assert set(contents(out)) == kept | {"1.png"}
 
@@ -330,7 +335,9 @@ def test_a_killed_run_leaves_whole_files_only_and_is_taken_up(tmp_path, many):
     for path in out.glob("??.png"):
         with Image.open(path) as image:
             image.load()
-    (out / ".00112233aabbccdd.png").write_bytes(b"half of a file")  # as if killed within a write
+    with staging(out) as stage:  # as if killed within a write
+        (stage / "new.png").write_bytes(b"half of a file")
+        shutil.copytree(stage, out / f".x2x-{'0' * 16}")
     early = {path: path.stat().st_mtime_ns for path in out.glob("??.png")}
     for folder in (out, undisturbed):
         jobs = [(source, folder / f"{source.stem}.png") for source in many.iterdir()]

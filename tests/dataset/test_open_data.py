@@ -229,3 +229,34 @@ def test_registration_without_its_library_is_refused_before_any_work(monkeypatch
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     with pytest.raises(InputError, match=r"instructx2x\[register\]"):
         Images(register=True)
+
+
+UNSAFE = ["../../escaped", "/tmp/escaped", "a/b", "a\\b", "..", "nul\0byte", "NUL", "con.png"]
+UNSAFE += ["x" * 101, "line\nbreak", ".x2x-claim"]
+
+
+@pytest.mark.parametrize("layout", ["plain", "official"])
+@pytest.mark.parametrize("unsafe", UNSAFE)
+def test_an_id_that_cannot_name_a_file_is_refused(unsafe, layout, tmp_path, make_chest):
+    data = tmp_path / "deep/er/data"
+    data.mkdir(parents=True)
+    Image.fromarray(make_chest()).save(data / "a.png")
+    for past, current, known in ((unsafe, "00000001_001", unsafe), ("00000001_000", unsafe, "00000001_000")):
+        rows = [{"id": known, "patient_id": "1", "file": "a.png", "qc": "ok"}]
+        rows += [{"id": current, "patient_id": "1", "file": "a.png", "qc": "ok"}]
+        pl.DataFrame(rows).write_csv(data / "metadata.csv")
+        pl.DataFrame([PAIR | {"past_id": past, "current_id": current, "patient_id": "1"}]).write_csv(data / "pairs.csv")
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(InputError, match=r"row 1: .*cannot name a file") as caught:
+            build_open(data, tmp_path / "out/put", rules=Rules(), images=Images(Preparation(32), layout=layout))
+        assert "\n" not in str(caught.value) and sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_data_folder_is_no_output(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "pairs.csv").write_text("x")
+    for out in (data, tmp_path, data / "."):
+        with pytest.raises(OutputError, match="input"):
+            build_open(data, out, rules=Rules(), images=SMALL)
+    assert [path.name for path in data.iterdir()] == ["pairs.csv"]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -12,8 +13,9 @@ import torch
 from PIL import Image
 
 from instructx2x.editing import Editor, batch
-from instructx2x.editing.rows import table_rows
+from instructx2x.editing.rows import named, table_rows
 from instructx2x.errors import InputError, OutputError
+from instructx2x.results import folders
 
 ADD = "Add the finding of left pleural effusion."
 REMOVE = "Remove the finding of edema."
@@ -60,7 +62,7 @@ def test_a_batch_writes_what_single_edits_write(editor, table, tmp_path):
             if path.name != "report.json":
                 assert path.read_bytes() == (many / path.name).read_bytes(), path
         reports = [json.loads((folder / "report.json").read_text()) for folder in (one, many)]
-        assert reports[0].pop("seconds") and reports[1].pop("batch")["image"] == entry["image"]
+        assert reports[0].pop("seconds") and len(reports[1].pop("batch")["image_sha256"]) == 64
         assert reports[0].pop("sha256") != reports[1].pop("sha256")
         assert reports[0] == reports[1]
 
@@ -175,13 +177,13 @@ def test_another_result_is_only_replaced_when_asked(editor, table, tmp_path, mak
         text = (
             TABLE.replace(f"a.png,{ADD}", f"a.png,{REMOVE}") if change == "instruction" else TABLE.replace(",1", ",9")
         )
-    entries = batch.run_batch(editor, table(text), tmp_path / "out", **options)
-    assert entries[0]["status"] == "failed" and "there already" in entries[0]["reason"]
-    after = bytes_in(tmp_path / "out")
-    assert all(after[name] == before[name] for name in before if "/" in name)
-    entries = batch.run_batch(editor, table(text), tmp_path / "out", overwrite=True, **options)
+    rows = table(text) if change != "image" else table_rows(tmp_path / "rows.csv")
+    with pytest.raises(OutputError, match=r"another batch.*--overwrite"):
+        batch.run_batch(editor, rows, tmp_path / "out", **options)
+    assert bytes_in(tmp_path / "out") == before
+    entries = batch.run_batch(editor, rows, tmp_path / "out", overwrite=True, **options)
     assert {entry["status"] for entry in entries} == {"done"}
-    batch.run_batch(editor, table(text), tmp_path / "fresh", **options)
+    batch.run_batch(editor, rows, tmp_path / "fresh", **options)
     assert bytes_in(tmp_path / "out") == bytes_in(tmp_path / "fresh")
 
 
@@ -210,9 +212,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(editor, table, tmp_path, tiny_mo
     process.wait()
     assert not (out / "sheet.png").exists(), "it was killed too late to tell anything"
     # As if the kill had come while something was being written.
-    (out / f".{'0' * 32}.partial").mkdir()
-    (out / f".{'0' * 32}.partial/edited.png").write_text("half")
-    (out / f".{'0' * 16}.jsonl").write_text("half")
+    with folders.staging(out) as stage:
+        (stage / "edited.png").write_text("half")
+        shutil.copytree(stage, out / f".x2x-{'0' * 16}")
     entries = batch.run_batch(editor, table(text), out, **QUICK)
     assert {entry["status"] for entry in entries} == {"done"}
     assert bytes_in(out) == bytes_in(tmp_path / "whole")
@@ -258,6 +260,143 @@ def test_wrong_options_fail_every_row(editor, table, tmp_path):
     entries = batch.run_batch(editor, table(), tmp_path / "out", steps=0)
     assert all("steps" in entry["reason"] for entry in entries)
     assert (tmp_path / "out/sheet.png").is_file()
+
+
+def refused(editor, rows, out, **options):
+    """The refusal of a batch, which must leave every byte as it was."""
+    before = bytes_in(out)
+    with pytest.raises(OutputError) as caught:
+        batch.run_batch(editor, rows, out, **QUICK | options)
+    assert bytes_in(out) == before and "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_rows_that_are_not_done_may_change_and_rows_may_be_added(editor, table, tmp_path):
+    """Also in between: what counts is that every row that is done is asked for as it was."""
+    out = tmp_path / "out"
+    batch.run_batch(editor, table(TABLE.replace(REMOVE, "Remoove edeema.", 1)), out, **QUICK)
+    before = bytes_in(out)
+    lines = TABLE.splitlines(keepends=True)
+    text = "".join([*lines[:2], f"d.png,{ADD},1\n", *lines[2:], f"b.png,{ADD},9\n"])
+    rows = table(text)
+    shutil.copy(tmp_path / "a.png", tmp_path / "d.png")
+    entries = batch.run_batch(editor, rows, out, **QUICK)
+    assert {entry["status"] for entry in entries} == {"done"}
+    after = bytes_in(out)
+    assert all(after[name] == digest for name, digest in before.items() if "/" in name)
+    batch.run_batch(editor, rows, tmp_path / "fresh", **QUICK)
+    assert bytes_in(tmp_path / "fresh") == after
+
+
+def test_a_row_that_is_done_and_no_longer_asked_for(editor, table, tmp_path):
+    batch.run_batch(editor, table(), tmp_path / "out", **QUICK)
+    told = refused(editor, table("".join(TABLE.splitlines(keepends=True)[:-1])), tmp_path / "out")
+    assert "row 4 (c)" in told and "another folder" in told
+    # Also where a kill came before the manifest had its line: here the result alone tells.
+    (tmp_path / "out/manifest.jsonl").write_text("")
+    assert "another seed" in refused(editor, table(TABLE.replace(",2\n", ",5\n")), tmp_path / "out")
+
+
+def test_a_source_that_is_gone_makes_no_result_undone(editor, table, tmp_path):
+    rows = table()
+    batch.run_batch(editor, rows, tmp_path / "out", **QUICK)
+    before = bytes_in(tmp_path / "out")
+    (tmp_path / "b.png").unlink()
+    batch.run_batch(editor, rows, tmp_path / "out", **QUICK)
+    assert bytes_in(tmp_path / "out") == before
+
+
+def test_the_settings_hold_what_decides_and_not_where_it_lies(editor, table, tmp_path, monkeypatch):
+    """An anatomy of the same name with other content is another one; the same content elsewhere is the same."""
+    rows, out = table(f"image,instruction\na.png,{ADD}\n"), tmp_path / "out"
+    for name in ("masks", "others"):
+        (tmp_path / name).mkdir()
+        mask = np.zeros((512, 512), np.uint8)
+        mask[100:400, 100 : 400 if name == "masks" else 300] = 1
+        np.save(tmp_path / name / "pseudo_mask_Effusion.npy", mask)
+    batch.run_batch(editor, rows, out, anatomy=tmp_path / "masks", steps=2)
+    before = bytes_in(out)
+    (tmp_path / "masks").rename(tmp_path / "moved")
+    (tmp_path / "others").rename(tmp_path / "masks")
+    assert "another anatomy" in refused(editor, rows, out, anatomy=tmp_path / "masks")
+    batch.run_batch(editor, rows, out, anatomy=tmp_path / "moved", steps=2)
+    assert bytes_in(out) == before
+    report = json.loads((out / "a/report.json").read_text())
+    assert report["model"]["threads"] == 1 and str(tmp_path) not in json.dumps(report["batch"])
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "get_num_threads", lambda: 2)
+        told = refused(editor, rows, out, anatomy=tmp_path / "moved")
+    assert "threads (1 there, 2 now)" in told
+
+
+def test_files_of_others_in_the_folder(editor, table, tmp_path):
+    """Those of names that a batch needs are a reason to refuse; all others stay, whatever they are called."""
+    out = tmp_path / "out"
+    out.mkdir()
+    names = ("sheet-2.png", "sheet-7.png", ".0123456789abcdef.png", f".{'0' * 32}.earlier", "notes.txt", "Sheet.png")
+    for name in names:
+        shutil.copy(Image.new("L", (8, 8)).save(tmp_path / "x.png") or tmp_path / "x.png", out / name)
+    batch.run_batch(editor, table(), out, **QUICK)
+    assert all((out / name).read_bytes() == (tmp_path / "x.png").read_bytes() for name in names)
+    many = table("image,instruction,seed\n" + f"b.png,{ADD},-1\n" * 37)
+    assert "sheet-2.png" in refused(editor, many, tmp_path / "out", overwrite=True)
+    (tmp_path / "second").mkdir()
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "second/seconds.jsonl").symlink_to(tmp_path / "mine.txt")
+    assert "seconds.jsonl" in refused(editor, table(), tmp_path / "second")
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_holds_an_input_is_refused(editor, table, tmp_path, overwrite):
+    rows = table()
+    for out in (tmp_path, tmp_path / "x/.."):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        assert "input" in refused(editor, rows, out, overwrite=overwrite)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/list.csv").write_text("mine")
+    told = refused(editor, rows, tmp_path / "out", overwrite=overwrite, inputs=[tmp_path / "out/list.csv"])
+    assert "list.csv" in told
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_result_that_holds_a_foreign_file_is_not_replaced(editor, table, tmp_path, overwrite):
+    batch.run_batch(editor, table(), tmp_path / "out", **QUICK)
+    (tmp_path / "out/a/original.png").write_text("mine")
+    entries = batch.run_batch(editor, table(), tmp_path / "out", overwrite=overwrite, anatomy="prior", steps=2)
+    assert {entry["status"] for entry in entries} == {"done"}, "it is done, so nothing is replaced"
+    (tmp_path / "out/a/edited.png").unlink()
+    entries = batch.run_batch(editor, table(), tmp_path / "out", overwrite=overwrite, **QUICK)
+    assert [entry["status"] for entry in entries] == ["failed", "done", "done", "done"]
+    assert ("original.png" in entries[0]["reason"]) == overwrite
+    assert (tmp_path / "out/a/original.png").read_text() == "mine"
+
+
+def test_one_run_at_a_time(editor, table, tmp_path):
+    rows, out = table(), tmp_path / "out"
+
+    def second(done, total):
+        if done == 1:
+            with pytest.raises(OutputError, match="in use"):
+                batch.run_batch(editor, rows, out, **QUICK)
+
+    entries = batch.run_batch(editor, rows, out, on_row=second, **QUICK)
+    assert {entry["status"] for entry in entries} == {"done"}
+
+
+def test_names_with_anything_in_them(editor, table, tmp_path):
+    """Line breaks and codes in names and instructions, names that a sheet's page has, and names too long to grow."""
+    table()
+    names = ["line\nbreak", "\x1b[31mred", "sheet-2.png", "SHEET.png", "m" * 251, ".x2x-claim", "manifest.jsonl"]
+    for name in names:
+        shutil.copy(tmp_path / "a.png", tmp_path / f"{name}.png")
+    asked = [(f"{name}.png", tmp_path / f"{name}.png", f"{ADD[:-1]}\n.", 1) for name in (*names, names[4])]
+    entries = batch.run_batch(editor, named(asked), tmp_path / "out", **QUICK)
+    assert {entry["status"] for entry in entries} == {"done"}, entries
+    folder_names = [entry["folder"] for entry in entries]
+    assert len({name.casefold() for name in folder_names}) == len(asked)
+    assert all(name.isprintable() and len(name.encode()) < 210 for name in folder_names)
+    assert len(lines_of(tmp_path / "out/manifest.jsonl")) == len(asked) and (tmp_path / "out/sheet.png").is_file()
 
 
 def test_no_rows(editor, tmp_path):

@@ -153,11 +153,11 @@ def test_an_earlier_result_survives_a_failing_move(result, tmp_path, monkeypatch
     rename = os.rename
 
     def refuse(source, target):
-        if str(source).endswith(".partial"):
+        if str(source).endswith("new"):
             raise PermissionError(13, "Permission denied")
         rename(source, target)
 
-    monkeypatch.setattr("instructx2x.imaging.writing.os.rename", refuse)
+    monkeypatch.setattr("instructx2x.results.folders.os.rename", refuse)
     with pytest.raises(OutputError, match="Permission denied"):
         result.save(tmp_path, overwrite=True)
     assert entries(tmp_path) == {"image"} and entries(folder) == FILES

@@ -322,12 +322,17 @@ def test_what_is_at_out_is_only_replaced_when_asked_and_a_model(made, words, tmp
         convert(file, out, tokenizer_from=words, overwrite=True)
     assert (out / "notes.txt").read_text() == "keep"
     (out / "model_index.json").write_text("{}")
+    with pytest.raises(OutputError, match="notes"):
+        convert(file, out, tokenizer_from=words, overwrite=True)
+    assert (out / "notes.txt").read_text() == "keep"
+    (out / "notes.txt").unlink()
     convert(file, out, tokenizer_from=words, overwrite=True)
-    assert load(out).size == 512 and not (out / "notes.txt").exists()
-    with pytest.raises(OutputError, match="itself"):
+    assert load(out).size == 512
+    with pytest.raises(OutputError, match="is an input"):
         convert(out, out, overwrite=True)
-    with pytest.raises(OutputError, match="itself"):
-        convert(file, file.parent, tokenizer_from=words, overwrite=True)
+    for target in (file, file.parent):
+        with pytest.raises(OutputError, match="input"):
+            convert(file, target, tokenizer_from=words, overwrite=True)
 
 
 def test_a_failure_half_way_leaves_nothing(made, words, tmp_path, monkeypatch):

@@ -92,8 +92,7 @@ def repaint(path, where, by=1):
     for key, value in image.text.items():
         marks.add_text(key, value)
     pixels = np.array(image)
-    value = int(pixels[where])
-    pixels[where] = value + by if value < 128 else value - by
+    pixels[where] = np.where(pixels[where] < 128, pixels[where].astype(int) + by, pixels[where].astype(int) - by)
     Image.fromarray(pixels).save(path, pnginfo=marks)
 
 

@@ -7,9 +7,13 @@ imported only when a model is about to be loaded, so that help and refusals come
 from __future__ import annotations
 
 import os
+import signal
+import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -34,6 +38,8 @@ from instructx2x.errors import of_the_user
 # What a command raises for wrong flags and arguments; older typers take the class from click, newer ones carry it.
 UsageError = typer.BadParameter.__base__
 
+_ENDED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
 app = typer.Typer(
     name="x2x",
     help=(
@@ -57,19 +63,49 @@ for family in (dataset.app, masks.app):
     app.add_typer(family)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 2 refused, 130 interrupted, 1 a defect of this program."""
+class Stopped(BaseException):
+    """A signal that ends the command. No Exception, so that nothing takes it for a failure of its own and goes on."""
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let Ctrl-C and a request to terminate end the work in order: what is being written is finished or taken away."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped(number)
+
+    if threading.current_thread() is not threading.main_thread():  # the only one that may
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with warnings.catch_warnings():
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code.
+
+    0 done, 2 refused, 130 interrupted (Ctrl-C), 143 terminated, 1 a defect of this program.
+    """
+    try:
+        with _stoppable(), warnings.catch_warnings():
             if not os.environ.get("X2X_DEBUG"):
                 # Libraries warn their developers; what a user must know is in the result or in the error.
                 warnings.simplefilter("ignore")
-            return app(args=argv, prog_name="x2x", standalone_mode=False) or 0
+            code = app(args=argv, prog_name="x2x", standalone_mode=False) or 0
+            if code == 128 + signal.SIGINT:  # typer's word for an interrupt that a library raised
+                raise KeyboardInterrupt
+            return code
     except UsageError as error:
         command = error.ctx.command_path if error.ctx else "x2x"
         return refuse(f"{error.format_message().rstrip('.')}: see {command} --help", 2)
-    except (KeyboardInterrupt, typer.Abort):
-        return 130
+    except (Stopped, KeyboardInterrupt, typer.Abort) as stopped:
+        number = stopped.args[0] if isinstance(stopped, Stopped) else signal.SIGINT
+        print(f"{_ENDED[number]}: run the same command again to go on or to start over", file=sys.stderr)
+        return 128 + number
     except Exception as error:
         if (acted_on := of_the_user(error)) is not None:
             return refuse(str(acted_on), 2)

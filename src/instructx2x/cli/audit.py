@@ -10,11 +10,13 @@ import typer
 
 from instructx2x.cli.console import stderr
 from instructx2x.cli.evaluation import Data, Images, Out, Partial, Resamples, Split, tell, typed
-from instructx2x.cli.options import Device, Dtype, Model, Profile
+from instructx2x.cli.options import Device, Dtype, Model, Profile, refuse_ignored
 from instructx2x.errors import InputError
+from instructx2x.results.folders import claim
 
 
 def audit(
+    context: typer.Context,
     classifier: Annotated[
         str,
         typer.Option(
@@ -90,6 +92,12 @@ def audit(
 
     if threshold is not None and not math.isfinite(threshold):
         raise InputError(f"--threshold must be a finite number, not {threshold}")
+    if edited is not None:
+        refuse_ignored(context, ("model", "profile", "device", "dtype"), "with --edited nothing is edited")
+    else:
+        refuse_ignored(context, ("partial",), "without --edited every image is edited")
+    if not data.is_dir():
+        refuse_ignored(context, ("split",), f"{data} is no dataset and has no splits")
     if edited is not None and len(instruction) > 1:
         raise InputError("--edited holds the images of one instruction: give one -i")
     from instructx2x.instructions import parse
@@ -97,6 +105,10 @@ def audit(
     for text in instruction:
         parse(text)
     cases = read_cases(data, split=split, images=images, instruction=instruction[0])
+    if out is None:
+        raise InputError("name a folder for the results: -o OUT")
+    with claim(out, inputs=[data, images, edited, model]):
+        pass  # refused before anything is loaded
     with stderr().status("Loading the classifier and the model"):
         from instructx2x.editing import Editor
         from instructx2x.evaluation.audit import Plan

@@ -59,7 +59,9 @@ def batch(
     model: Model = "bundled",
     profile: Profile = "default",
     anatomy: Anatomy = "default",
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of rows that name none.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Of rows that name none.  [default: 0]", show_default=False)
+    ] = None,
     samples: Samples = 1,
     steps: Steps = None,
     text_guidance: TextGuidance = None,
@@ -71,14 +73,16 @@ def batch(
     device: Device = None,
     dtype: Dtype = "float32",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace earlier results of other rows or settings.")
+        bool,
+        typer.Option("--overwrite", help="Replace earlier results of other rows or settings, manifest and sheet too."),
     ] = False,
 ) -> None:
     """Edit many X-rays; a run that was cut off goes on where it stopped.
 
     Writes a folder for every row as `x2x edit` does, manifest.jsonl (one line a row, with what was done or why it
     failed), sheet.png (input, edited and difference of every row) and seconds.jsonl. A row that fails fails no other;
-    the exit code is 2 when any did. Run the same command again to go on after a kill, or to try failed rows again.
+    the exit code is 2 when any did. Run the same command again to go on after a kill, or to try failed rows again; the
+    table may grow meanwhile. A batch with other rows or settings needs another folder.
 
     `x2x batch cohort.csv -o out`
 
@@ -95,6 +99,7 @@ def batch(
             editor,
             rows,
             out,
+            inputs=[images],
             overwrite=overwrite,
             on_row=lambda done, total: advance(to=done, total=total),
             profile=profile,
@@ -115,7 +120,7 @@ def batch(
         raise InputError(f"{failed} of {len(entries)} rows failed: {out / MANIFEST} says why")
 
 
-def _rows(images: Path, out: Path, instruction: str | None, seed: int, profile: str) -> list:
+def _rows(images: Path, out: Path, instruction: str | None, seed: int | None, profile: str) -> list:
     """The batch's rows. What can be refused in milliseconds is refused here."""
     from instructx2x.editing.rows import folder_rows, table_rows
     from instructx2x.instructions import parse
@@ -123,13 +128,24 @@ def _rows(images: Path, out: Path, instruction: str | None, seed: int, profile: 
     if instruction is not None and profile != "official":  # which takes any text, as the official code does
         parse(instruction)
     if not images.is_dir():
-        return table_rows(images, instruction, seed)
+        rows = table_rows(images, instruction, seed)
+        _try_out(out, images, rows)
+        return rows
     if instruction is None:
         raise InputError("a folder of images needs an instruction for them: give --instruction")
     if os.path.realpath(images) == os.path.realpath(out):
         raise InputError(f"results cannot go among the images in {images}: choose another folder")
-    rows = folder_rows(images, instruction, seed)
+    rows = folder_rows(images, instruction, seed or 0)
+    _try_out(out, images, rows)
     if any(entry.is_dir() and not entry.name.startswith(".") for entry in os.scandir(images)):
         told = f"warning: images in the folders within {images} are left out: a CSV file can list them"
         print(one_line(told), file=sys.stderr)
     return rows
+
+
+def _try_out(out: Path, images: Path, rows: list) -> None:
+    """Refuse a folder that is an input or contains one, is in use, or cannot be written to."""
+    from instructx2x.results.folders import claim
+
+    with claim(out, inputs=[images, *(row.path for row in rows)]):
+        pass

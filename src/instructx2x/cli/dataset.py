@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from instructx2x.cli.console import one_line
+from instructx2x.cli.options import refuse_ignored
 from instructx2x.errors import InputError
 
 app = typer.Typer(
@@ -18,11 +19,14 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+CONTENTS = "contact sheet of x2x dataset show"  # the mark of a sheet, in its text entries
+
 Dataset = Annotated[Path, typer.Argument(metavar="OUT", help="Folder of a built dataset.", show_default=False)]
 
 
 @app.command()
 def build(
+    context: typer.Context,
     out: Annotated[
         Path,
         typer.Option("--out", "-o", metavar="OUT", help="Folder of the dataset; a run that was cut off goes on there."),
@@ -97,12 +101,14 @@ def build(
     from instructx2x.dataset.output import Images
     from instructx2x.dataset.pairs import Rules
 
+    if tables_only:
+        refuse_ignored(context, ("size", "fit", "register"), "--tables-only leaves the images alone")
     order = tuple(dict.fromkeys(view.strip().upper() for view in views.split(",") if view.strip()))
     rules = Rules(version, order, strict, keep_unchanged, long)
     images = Images(None if tables_only else Preparation(size, fit), register and not tables_only, layout)
     if open_data is not None and diff_vqa is None and mimic_cxr_jpg is None:
-        if split != "mimic":
-            raise InputError("open X-rays bring their own split, by patient: leave --split out")
+        refuse_ignored(context, ("split",), "open X-rays bring their own split, by patient")
+        refuse_ignored(context, ("long",), "the instructions of open X-rays are short")
         if patients is not None:
             raise InputError("open X-rays say sex and age themselves: leave --patients out")
         report = build_open(open_data, out, rules=rules, images=images)
@@ -145,16 +151,23 @@ def show(
     count: Annotated[int, typer.Option(metavar="N", help="Pairs to show.")] = 12,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Which ones are drawn.")] = 0,
 ) -> None:
-    """Draw pairs with their instructions on a contact sheet.
+    """Draw pairs with their instructions on a contact sheet. An earlier sheet is replaced, and no other file.
 
     `x2x dataset show mimic-edit --split test`
     """
     from instructx2x.dataset.sheet import contact_sheet
     from instructx2x.dataset.table import load_dataset
     from instructx2x.imaging import write_png
+    from instructx2x.imaging.writing import text_entries
+    from instructx2x.results.folders import check_file
+
+    def is_ours(path: Path) -> bool:
+        return text_entries(path).get("Contents") == CONTENTS
 
     path = out or dataset / "sheet.png"
-    write_png(contact_sheet(dataset, load_dataset(dataset, split), count, seed), path, text={})
+    table = load_dataset(dataset, split)
+    check_file(path, inputs=[dataset], is_ours=is_ours)
+    write_png(contact_sheet(dataset, table, count, seed), path, text={"Contents": CONTENTS})
     print(one_line(str(path)))
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +31,6 @@ from instructx2x.cli.options import (
     TextGuidance,
     Threshold,
 )
-from instructx2x.errors import OutputError
 from instructx2x.progress import progress
 
 if TYPE_CHECKING:
@@ -76,7 +73,8 @@ def edit(
 
     `x2x edit chest.png "remove the cardiomegaly" -o out --model my/model --device cuda`
     """
-    study = _open(image, instruction, out, profile, model, device, dtype, overwrite)
+    reads = [model, anatomy, region, protect]
+    study = _open(image, instruction, out, profile, model, device, dtype, overwrite, samples, reads)
     with progress("Editing") as advance:
         result = study.edit(
             instruction,
@@ -121,7 +119,8 @@ def guidance(
 
     `x2x guidance chest.png "Remove the finding of edema." -o maps`
     """
-    study = _open(image, instruction, out, profile, model, device, dtype, overwrite)
+    reads = [model, anatomy, region, protect]
+    study = _open(image, instruction, out, profile, model, device, dtype, overwrite, 1, reads)
     result = study.guidance(
         instruction,
         seed=seed,
@@ -156,36 +155,22 @@ def _open(
     device: str | None,
     dtype: str,
     overwrite: bool,
+    samples: int,
+    reads: Sequence[str | None],
 ) -> Study:
     """Refuse what can be refused in milliseconds; only then load the model."""
     from instructx2x.imaging import read
     from instructx2x.instructions import parse
+    from instructx2x.results.places import check_place, result_name
 
     if profile != "official":  # which takes any text, as the official code does
         parse(instruction)
-    # The name in full: "." and ".." have none of their own.
-    _check_output(out, Path(os.path.abspath(image)).stem, overwrite)
+    check_place(out, result_name(image), inputs=[image, *reads], overwrite=overwrite, samples=samples)
     radiograph = read(image)
     with stderr().status("Loading the model"):
         from instructx2x.editing import Editor
 
         return Editor.from_pretrained(model, device=device, dtype=dtype).open(radiograph)
-
-
-def _check_output(out: Path, name: str, overwrite: bool) -> None:
-    """Refuse before the work what saving would refuse after it. Nothing is left behind."""
-    folder = out / name
-    if os.path.lexists(folder) and not overwrite:
-        replaceable = ", or give --overwrite" if folder.is_dir() else ""
-        raise OutputError(f"{folder} is there already: choose another folder{replaceable}")
-    place = next(path for path in folder.parents if os.path.exists(path))
-    if not place.is_dir():
-        raise OutputError(f"{place} is a file: name a folder for the results")
-    try:
-        # Permissions alone do not tell: the file system may be read-only, or not a place for files at all.
-        tempfile.TemporaryDirectory(dir=place, prefix=".x2x-").cleanup()
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written to ({error.strerror}): choose another folder") from error
 
 
 def _save(result: Guidance, out: Path, overwrite: bool) -> None:

@@ -12,8 +12,9 @@ import typer
 
 from instructx2x import NOTICE
 from instructx2x.cli.console import one_line, stderr
-from instructx2x.cli.options import Device, Dtype
+from instructx2x.cli.options import Device, Dtype, refuse_ignored
 from instructx2x.errors import InputError
+from instructx2x.results.folders import claim
 
 Data = Annotated[
     Path,
@@ -58,6 +59,7 @@ Judges = Annotated[
 
 
 def evaluate(
+    context: typer.Context,
     data: Data,
     out: Out = None,
     model: Annotated[
@@ -127,6 +129,16 @@ def evaluate(
     from instructx2x.evaluation.cases import read_cases
 
     folders = _folders(edited or [])
+    editing = ("methods", "ablation", "probes", "device", "dtype")
+    if names:
+        others = ("model", "edited", "judge", "findings", "partial", *editing)
+        refuse_ignored(context, others, "--names only prints names")
+    elif not model:
+        refuse_ignored(context, editing, "nothing is edited without --model")
+    if not folders:
+        refuse_ignored(context, ("partial",), "without --edited every case has an edited image")
+    if not data.is_dir():
+        refuse_ignored(context, ("split",), f"{data} is no dataset and has no splits")
     cases = read_cases(data, split=split, images=images)
     if names:
         for case in cases:
@@ -137,6 +149,8 @@ def evaluate(
     if not model and not folders:
         raise InputError("name what to evaluate: --model to edit with, or --edited with a folder of images")
     chosen = _methods(methods)
+    with claim(out, inputs=[data, images, *folders.values(), *(model or ())]):
+        pass  # refused before anything is loaded
     with stderr().status("Loading judges and models"):
         from instructx2x.editing import Editor
         from instructx2x.evaluation.evaluate import Plan

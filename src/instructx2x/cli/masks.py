@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from instructx2x.cli.console import one_line, stderr
-from instructx2x.errors import InputError, OutputError
+from instructx2x.errors import AnatomyError, InputError, OutputError
+from instructx2x.results import folders
 
 OFFICIAL_COVERAGE = "59 to 83 %"  # of the frame, by the eight masks of the official release (method section 4, row 3)
+CONTENTS = "masks of x2x masks show"  # the mark of a sheet, in its text entries
 
 app = typer.Typer(
     name="masks",
@@ -79,7 +81,7 @@ def build(
         ),
     ] = 0.0,
 ) -> None:
-    """Build pseudo masks from experts' marks.
+    """Build pseudo masks from experts' marks. An earlier .npz of this command is replaced, and no other file.
 
     `x2x masks build MS_CXR_Local_Alignment_v1.1.0.csv --pa mimic-cxr-2.0.0-metadata.csv.gz -o mine.npz`
 
@@ -95,7 +97,16 @@ def build(
 
     if bool(marks) == bool(open_data):
         raise InputError("name the marks: one or more files, or --open with the folder of open X-rays")
+    given = {"--pa": pa, "--exclude": exclude}
+    for option, value in given.items() if open_data else ():
+        if value is not None:
+            raise InputError(f"the marks of open X-rays are taken as they are: leave {option} out")
     to_folder = out.suffix != ".npz"
+    inputs = [*(marks or ()), open_data, pa, exclude]
+    if not to_folder:
+        folders.check_file(out, inputs=inputs, is_ours=_is_priors)
+    else:
+        folders.refuse_inputs(out, inputs)
     if to_folder and out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file: name a .npz file, or a folder for the official kind of masks")
     if to_folder and any(out.glob("pseudo_mask_*.npy")):
@@ -120,8 +131,10 @@ def build(
                 "name a .npz file, which takes any"
             )
         else:
-            out.mkdir(parents=True, exist_ok=True)
-            write_official_masks(masks, out)
+            if out.exists():
+                write_official_masks(masks, out)
+            else:
+                folders.write_folder(out, lambda folder: write_official_masks(masks, folder))
     table = Table("finding", "images", "union covers" if not overlap else f"overlap of {overlap:g} covers")
     for name, images in priors.images.items():
         mask = masks.get(MASK_NAMES.get(name, ""))
@@ -132,6 +145,16 @@ def build(
         print("Edema has no marks: its mask is that of the packaged lungs")
     if to_folder and (left := sorted(set(priors.images) - set(MASK_NAMES))):
         print(one_line(f"warning: not written, for the official code has no mask of it: {', '.join(left)}"))
+
+
+def _is_priors(path: Path) -> bool:
+    from instructx2x.anatomy.priors import load_priors
+
+    try:
+        load_priors(path)
+    except AnatomyError:
+        return False
+    return True
 
 
 @app.command()
@@ -146,19 +169,25 @@ def show(
         typer.Option(metavar="NAME", help="default, patient, prior, union, a folder of official masks, or a .npz."),
     ] = "default",
 ) -> None:
-    """Draw the masks of all findings, sides and zones on one sheet.
+    """Draw the masks of all findings, sides and zones on one sheet. An earlier sheet is replaced, and no other file.
 
     `x2x masks show chest.png -o masks.png`
     """
     from instructx2x.anatomy.sheet import mask_sheet
     from instructx2x.imaging import read, write_png
+    from instructx2x.imaging.writing import text_entries
 
     if out.suffix.lower() != ".png":
         raise OutputError(f"{out}: the sheet is a picture; let the name end in .png")
+
+    def is_ours(path: Path) -> bool:
+        return text_entries(path).get("Contents") == CONTENTS
+
+    folders.check_file(out, inputs=[image, anatomy], is_ours=is_ours)
     display = None if image is None else read(image).display()
     with stderr().status("Drawing masks"):
         sheet, coverage, warnings = mask_sheet(display, anatomy)
-        write_png(sheet, out, text={"Anatomy": anatomy})
+        write_png(sheet, out, text={"Contents": CONTENTS, "Anatomy": anatomy})
     print(one_line(f"{out}: {len(coverage)} findings"))
     shares = f"{min(coverage.values()):.0%} to {max(coverage.values()):.0%}"
     print(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from instructx2x.errors import InputError
 
 Image = Annotated[
     Path,
@@ -152,4 +155,15 @@ Dtype = Annotated[
     Literal["float32", "bfloat16", "float16"],
     typer.Option(metavar="NAME", help="What the networks compute in: float32, bfloat16 or float16."),
 ]
+
+
+def refuse_ignored(context: typer.Context, names: Iterable[str], why: str) -> None:
+    """Refuse options that were typed, and that would be passed over in silence."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = next((p.opts[0] for p in context.command.params if p.name == name), name)
+            raise InputError(f"{why}: leave {option} out")
+
+
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result of the same name.")]

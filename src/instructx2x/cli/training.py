@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from instructx2x.errors import InputError
+from instructx2x.results.folders import claim
 
 
 def train(
@@ -110,8 +112,12 @@ def train(
         _refuse(given, f"recipe {recipe} does not fine-tune")
         from instructx2x.training.run import run
 
+        if stage and "bundle" not in stage:
+            _refuse({"--out": out}, "only the stage bundle writes a model")
         stages = {"stages": stage} if stage else {}
-        print(f"model: {run(recipe, data=data, work=work, out=out, device=device or 'cpu', **stages)}")
+        with claim(work, inputs=[data]):
+            model = run(recipe, data=data, work=work, out=out, device=device or "cpu", **stages)
+        print(f"model: {model}")
         return
 
     from dataclasses import replace
@@ -123,10 +129,12 @@ def train(
         raise InputError("fine-tuning takes --device cpu or the devices it is launched on: set CUDA_VISIBLE_DEVICES")
     from instructx2x.training.finetuning import finetune
 
-    model = finetune(
-        settings, data=data, work=work, start=start, out=out, trackers=tuple(tracker or ()), cpu=device == "cpu"
-    )
-    if os.environ.get("RANK", "0") == "0":  # a launcher of several processes numbers them
+    main = os.environ.get("RANK", "0") == "0"  # a launcher of several processes numbers them
+    with claim(work, inputs=[data, start or settings.start]) if main else nullcontext():
+        model = finetune(
+            settings, data=data, work=work, start=start, out=out, trackers=tuple(tracker or ()), cpu=device == "cpu"
+        )
+    if main:
         print(f"model: {model}")
 
 

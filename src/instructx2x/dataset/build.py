@@ -22,6 +22,7 @@ from instructx2x.dataset.records import read_records
 from instructx2x.dataset.splits import split_patients
 from instructx2x.errors import InputError
 from instructx2x.progress import progress
+from instructx2x.results import folders
 
 
 def build(
@@ -52,6 +53,13 @@ def build(
         InputError: a file that is missing, damaged, has other columns, or is about other patients.
         OutputError: `out` is in use for something else, or cannot be written to.
     """
+    with folders.claim(out, inputs=[diff_vqa, mimic_cxr_jpg, patients]):
+        return _build(diff_vqa, mimic_cxr_jpg, out, rules, split, images, patients)
+
+
+def _build(
+    diff_vqa: Path, mimic_cxr_jpg: Path, out: Path, rules: Rules, split: str, images: Images, patients: Path | None
+) -> dict[str, Any]:
     sources = find_sources(diff_vqa, mimic_cxr_jpg, images=images.preparation is not None)
     split_patients([], split, {})  # a bad split is refused before minutes of work
     people = read_patients(patients) if patients is not None else {}

@@ -11,15 +11,17 @@ from pathlib import Path
 import polars as pl
 from PIL import PngImagePlugin
 
-from instructx2x.dataset.images import text_entries, usable_processors
+from instructx2x.dataset.images import usable_processors
 from instructx2x.dataset.output import official_table
 from instructx2x.dataset.people import OLDEST, SEXES
 from instructx2x.dataset.splits import SPLITS
 from instructx2x.dataset.table import ORDER, edits_from_rows, load_dataset
 from instructx2x.errors import InputError, InstructX2XError
+from instructx2x.imaging.writing import text_entries
 from instructx2x.instructions import parse, render
 from instructx2x.instructions.tokens import clip_tokens
 from instructx2x.progress import progress
+from instructx2x.results.folders import is_plain_name
 
 
 def check_dataset(folder: Path) -> list[str]:
@@ -44,7 +46,8 @@ def check_dataset(folder: Path) -> list[str]:
         raise InputError(f"{folder} holds no finished dataset: run x2x dataset build again, it goes on") from error
     parts = {split: load_dataset(folder, split) for split in SPLITS}
     table = pl.concat(parts.values())
-    problems = [*_rejects(folder, rejected, rows), *_rows(parts), *_instructions(table), *_patients(folder, table)]
+    problems = [*_rejects(folder, rejected, rows), *_rows(parts), *_places(table), *_instructions(table)]
+    problems += _patients(folder, table)
     for split, part in parts.items():
         if len(part) != kept[split]:
             problems.append(f"data/{split}.parquet holds another number of instructions than report.json")
@@ -87,6 +90,23 @@ def _rows(parts: Mapping[str, pl.DataFrame]) -> Iterator[str]:
             yield f"data/{split}.parquet holds rows of another split"
         if not part.equals(part.sort(ORDER)):
             yield f"data/{split}.parquet is not in its order"
+
+
+def _places(table: pl.DataFrame) -> Iterator[str]:
+    """Ids and names of images that lead out of the dataset's folder, or that some system cannot hold."""
+    for column in ("past_dicom_id", "current_dicom_id"):
+        bad = [name for name in table[column].unique(maintain_order=True) if name is None or not is_plain_name(name)]
+        if bad:
+            yield f"{len(bad)} values of {column} cannot name a file, such as {bad[0]!r:.60}"
+    for column in ("past_image", "current_image"):
+        bad = [name for name in table[column].drop_nulls().unique(maintain_order=True) if not _is_inside(name)]
+        if bad:
+            yield f"{len(bad)} images of {column} do not lie in the dataset's folder, such as {bad[0]!r:.60}"
+
+
+def _is_inside(name: str) -> bool:
+    # Names of registered images are two ids long.
+    return all(is_plain_name(piece) for part in name.removesuffix(".png").split("/") for piece in part.split("__"))
 
 
 def _instructions(table: pl.DataFrame) -> Iterator[str]:
@@ -140,6 +160,7 @@ def _official(folder: Path, table: pl.DataFrame) -> Iterator[str]:
 def _images(folder: Path, table: pl.DataFrame, size: int) -> Iterator[str]:
     """Every image is there, whole, square, gray, and one that was prepared."""
     names = sorted({*table["past_image"], *table["current_image"]} - {None})
+    names = [name for name in names if _is_inside(name)]  # the others are told of already, and are nobody's to open
     if table["past_image"].has_nulls() or table["current_image"].has_nulls():
         yield "some rows name no images"
 

@@ -7,7 +7,6 @@ in one step, and their text entries say how they were made.
 from __future__ import annotations
 
 import os
-import re
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -24,16 +23,15 @@ from ..errors import InputError, OutputError
 from ..imaging import MIN_SIDE, Frame, atomic_write, eight_bit, read
 from ..imaging.radiograph import check_scans, check_size, label
 from ..imaging.reading import JPEG, MAX_BYTES
+from ..imaging.writing import text_entries
 from ..progress import progress
+from ..results.folders import sweep
 
 Mode = Literal["squash", "letterbox"]
 Sources = tuple[Path, ...]
 Outcome = TypeVar("Outcome")
 
 MAX_SIZE = 4096
-IEND = b"\0\0\0\0IEND\xae\x42\x60\x82"
-# The names under which imaging.atomic_write fills a file; what a killed run left is known by them.
-TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.(png|parquet|json|csv|md|txt)")
 
 
 @dataclass(frozen=True)
@@ -152,8 +150,7 @@ def write_all(
 ) -> dict[Path, Outcome | str]:
     """Write a PNG for every job, in parallel; a target that is already accepted is not made again.
 
-    Temporary files that a killed run left beside the targets are removed first, so two runs must not write into one
-    folder at the same time. The bytes do not depend on the number of workers.
+    What a killed run left beside the targets is removed first. The bytes do not depend on the number of workers.
 
     Args:
         jobs: target -> the files that it is made of.
@@ -219,23 +216,6 @@ def write_all(
     return outcomes
 
 
-def text_entries(path: Path) -> dict[str, str]:
-    """Text entries of a PNG, from its head; empty when there are none, or no whole PNG."""
-    try:
-        if not path.is_file():
-            return {}
-        with path.open("rb") as file:
-            file.seek(-len(IEND), os.SEEK_END)
-            if file.read() != IEND:
-                return {}
-            file.seek(0)
-            with PngImagePlugin.PngImageFile(file) as image:
-                return {key: value for key, value in image.info.items() if isinstance(value, str)}
-    except Exception:
-        # Whatever stands there: it is not ours, or not whole.
-        return {}
-
-
 def usable_processors() -> int:
     """Processors that this process may use; a container or a queue often grants fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -275,18 +255,5 @@ def _write(picture: np.ndarray, target: Path, entries: Mapping[str, str]) -> Non
     # images) and Huffman codes alone take 11 ms for a square of 512, level 6 with its search 52 ms and a tenth more
     # bytes. Decoding and reducing a JPEG of 8 megapixels takes 108 ms.
     image, how = Image.fromarray(picture), {"compress_level": 1, "compress_type": zlib.Z_RLE}
-    atomic_write(target, lambda file: image.save(file, "PNG", pnginfo=info, **how))
-
-
-def sweep(folder: Path) -> None:
-    """Remove the temporary files of a killed run."""
-    try:
-        left = [entry for entry in os.scandir(folder) if TEMPORARY.fullmatch(entry.name)]
-    except OSError:
-        # No folder yet, nothing left in it; one that cannot be read is reported by what is to be written there.
-        return
-    for entry in left:
-        try:
-            os.unlink(entry)
-        except OSError:
-            pass
+    # One that a power cut spoils is told by its missing end and made again; to wait for the disk takes too long.
+    atomic_write(target, lambda file: image.save(file, "PNG", pnginfo=info, **how), durable=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from instructx2x.columns import check_columns, read_columns
+from instructx2x.columns import check_columns, check_ids, read_columns
 from instructx2x.dataset.records import check_records
 from instructx2x.errors import InputError
 
@@ -136,6 +136,7 @@ def read_questions(path: Path) -> tuple[pl.DataFrame, int]:
 def read_metadata(path: Path) -> Metadata:
     """The studies, their dates, and their images in each view in the order of IMAGE_RULE."""
     table = read_columns(path, METADATA_COLUMNS, optional=[_CODED_VIEW])
+    check_ids(table, path, ("dicom_id", "subject_id", "study_id"))
     coded = pl.col(_CODED_VIEW).replace_strict(_CODED, default="") if _CODED_VIEW in table.columns else pl.lit("")
     # 5436.0 is 00:54:36: as a float the time has lost its leading zeros, and its fraction may have gained digits.
     clock = pl.col("StudyTime").str.split(".")

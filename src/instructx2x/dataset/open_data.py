@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from instructx2x import __version__
-from instructx2x.columns import read_columns
+from instructx2x.columns import check_ids, read_columns
 from instructx2x.dataset.output import Collected, Images, claim, finish, input_record
 from instructx2x.dataset.pairs import Rules
 from instructx2x.dataset.people import plausible_age, plausible_sex
@@ -22,6 +22,7 @@ from instructx2x.dataset.table import edit_rows
 from instructx2x.errors import InputError
 from instructx2x.instructions import Edit, Operation, render
 from instructx2x.instructions.tokens import clip_tokens
+from instructx2x.results import folders
 
 PAIR_COLUMNS = (
     *("past_id", "current_id", "patient_id", "adjacent", "past_followup", "current_followup", "days"),
@@ -64,11 +65,18 @@ def build_open(data: Path, out: Path, *, rules: Rules, images: Images) -> dict[s
         InputError: a table that is missing or has other columns.
         OutputError: `out` is in use for something else, or cannot be written to.
     """
+    with folders.claim(out, inputs=[data]):
+        return _build_open(data, out, rules, images)
+
+
+def _build_open(data: Path, out: Path, rules: Rules, images: Images) -> dict[str, Any]:
     if rules.version != "v1" or rules.strict:
         raise InputError("v2 and --strict need reports, which open X-rays do not have: leave them out")
     paths = data / "pairs.csv", data / "metadata.csv"
     pairs = read_columns(paths[0], PAIR_COLUMNS)
     metadata = read_columns(paths[1], METADATA_COLUMNS, optional=("sex", "age"))
+    check_ids(pairs, paths[0], ("past_id", "current_id"))
+    check_ids(metadata, paths[1], ("id",))
     settings = {
         "x2x": __version__,
         "inputs": [input_record(path) for path in paths],

@@ -25,14 +25,15 @@ import polars as pl
 
 from instructx2x import __version__
 from instructx2x.dataset.card import card
-from instructx2x.dataset.images import TEMPORARY, Preparation, prepare_images, sweep
+from instructx2x.dataset.images import Preparation, prepare_images
 from instructx2x.dataset.rejects import Reason
 from instructx2x.dataset.splits import SPLITS
 from instructx2x.dataset.table import REJECTS, to_table
-from instructx2x.errors import OutputError
+from instructx2x.errors import InputError, OutputError
 from instructx2x.files import digest
 from instructx2x.imaging.writing import atomic_write
 from instructx2x.instructions.tokens import MAX_TOKENS
+from instructx2x.results import folders
 
 Layout = Literal["plain", "official"]
 Rows = list[dict[str, Any]]
@@ -89,6 +90,8 @@ class Collected:
 def claim(out: Path, settings: Mapping[str, Any]) -> None:
     """Make OUT ours for these settings, or go on with a build of the same settings that was cut off.
 
+    The caller holds the lock, see `folders.claim`.
+
     Raises:
         OutputError: OUT holds anything else.
     """
@@ -98,8 +101,8 @@ def claim(out: Path, settings: Mapping[str, Any]) -> None:
         if path.is_file():
             if path.read_bytes() != text.encode() and not _only_begun(out):
                 raise OutputError(f"{out} holds a dataset built with other files or settings: choose another folder")
-        # A run that was killed at once leaves an empty folder, or one with the beginning of its settings.
-        elif out.exists() and not (out.is_dir() and all(TEMPORARY.fullmatch(entry.name) for entry in out.iterdir())):
+        # A run that was killed at once leaves an empty folder.
+        elif out.exists() and not (out.is_dir() and not folders.entries(out)):
             raise OutputError(f"{out} is in use for something else: name a new folder for the dataset")
         out.mkdir(parents=True, exist_ok=True)
         atomic_write(path, lambda file: file.write_bytes(text.encode()))
@@ -108,8 +111,7 @@ def claim(out: Path, settings: Mapping[str, Any]) -> None:
         (out / "report.json").unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{out} cannot be used ({error.strerror}): choose another folder") from error
-    for folder in (out, out / "data"):
-        sweep(folder)
+    folders.sweep(out / "data")
 
 
 def _only_begun(out: Path) -> bool:
@@ -118,7 +120,7 @@ def _only_begun(out: Path) -> bool:
         ours = "x2x" in json.loads((out / "settings.json").read_bytes())
     except (ValueError, TypeError):
         return False
-    files = [path.name for path in out.rglob("*") if path.is_file() and not TEMPORARY.fullmatch(path.name)]
+    files = [path.name for entry in folders.entries(out) for path in (entry, *entry.rglob("*")) if path.is_file()]
     return ours and files == ["settings.json"]
 
 
@@ -168,6 +170,9 @@ def _with_images(accepted: Rows, rejected: Rows, files: Mapping[str, Path], out:
     needed: list[tuple[Path, ...]] = []
     for row in accepted:
         past, current = row["past_dicom_id"], row["current_dicom_id"]
+        for name in (past, current):
+            if not folders.is_plain_name(name):
+                raise InputError(f"the image {name!r:.60} cannot name a file in {out}: give it another id")
         # An unaligned past image is only a step on the way; it has no place among the official ones.
         plain = out / ("images" if images.register else past_folder) / f"{past}.png"
         now = out / current_folder / f"{current}.png"

@@ -19,7 +19,8 @@ from scipy import ndimage
 from ..errors import InputError
 from ..imaging import MIN_SIDE, resize
 from ..imaging.radiograph import label
-from .images import Sources, by_target, gray_image, text_entries, write_all
+from ..imaging.writing import text_entries
+from .images import Sources, by_target, gray_image, write_all
 
 # Pairs below this are best dropped. On 120 neighbouring visits of NIH and Hannover patients (benchmarks/
 # dataset_registration.py --pairs 60) it keeps 88 %, and the dropped ones that were looked at had failed: half a body, a

@@ -3,14 +3,18 @@
 A row's folder appears whole or not at all, and its report says what it is the result of. So the folders alone decide
 what is done, and every other file is made from them: whenever and however often a run is cut off, the same files with
 the same bytes stand at its end. Seconds are not the same from run to run, and stand in `seconds.jsonl` alone.
+
+A folder holds one batch. Another run in it goes on with the same batch, or is refused before it changes anything: rows
+that are done must be there with the same image, instruction, seed, model and settings. Rows that are not done, and
+rows that are new, may be anything.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
+import os
 import re
-import shutil
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -20,20 +24,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from instructx2x.anatomy.identity import anatomy_digest
 from instructx2x.editing.editor import Editor
 from instructx2x.editing.report import model, software
-from instructx2x.editing.result import FILES, Result
+from instructx2x.editing.result import Result
 from instructx2x.editing.rows import RESERVED, Row
-from instructx2x.editing.sheets import write_sheets
+from instructx2x.editing.sheets import ACROSS, DOWN, is_page, page_name, write_sheets
 from instructx2x.editing.study import Study
 from instructx2x.errors import InputError, OutputError, of_the_user
-from instructx2x.files import digest
+from instructx2x.files import content_digest, digest
 from instructx2x.imaging.writing import atomic_write
+from instructx2x.results import folders
 
 MANIFEST, SECONDS, SHEET = RESERVED
-
-# What a killed run leaves beside its results: half a folder of `Result.save`, half a file of `atomic_write`.
-_LEFT_OVER = re.compile(r"\.([0-9a-f]{32}\.(partial|earlier)|[0-9a-f]{16}\.(jsonl|png))")
 
 # A path from the root on, and its last name.
 _ABSOLUTE = re.compile(r"(?<![\w./~-])/(?:[^/\s:;,'\"]+/)*([^/\s:;,'\"]+)")
@@ -46,6 +49,7 @@ def run_batch(
     rows: Sequence[Row],
     out: str | Path,
     *,
+    inputs: Iterable[str | Path | None] = (),
     overwrite: bool = False,
     on_row: Callable[[int, int], None] | None = None,
     **options: Any,
@@ -54,13 +58,15 @@ def run_batch(
 
     Images are read and results are written in threads of their own while the model runs. Rows run one by one, so
     that a row's bytes depend on the row alone: they are those of `study.edit(...).save(...)`, but for report.json,
-    in which `batch` stands in place of `seconds`. Run one batch at a time in a folder.
+    in which `batch` stands in place of `seconds`. The folder is locked while the batch runs.
 
     Args:
         editor: the model.
         rows: from `rows.table_rows` or `rows.folder_rows`.
         out: folder of the results; made when it is not there.
-        overwrite: replace earlier results of other images, instructions, seeds or settings.
+        inputs: what is read beside the rows' images, the model and the options' files: the table, say.
+        overwrite: replace earlier results of other images, instructions, seeds or settings, and the manifest and the
+            sheet of an earlier batch with them. Results of rows that are no longer asked for stay.
         on_row: called with (rows finished, rows in all), at the start and whenever a row is finished.
         options: keywords of `Study.edit` for all rows, such as JSON can hold.
 
@@ -69,26 +75,13 @@ def run_batch(
         whatever reason of its own, fails no other.
 
     Raises:
-        OutputError: the folder cannot be written to, or its files are not of a batch.
+        OutputError: the folder holds another batch, or files that are not of a batch; it is or contains an input; it is
+            in use by another run; or it cannot be written to. Nothing in it is changed then.
     """
-    out = Path(out)
-    _make_ready(out)
-    run = _Run(editor, out, overwrite, options)
-    # The filters of warnings are the whole process's, and reading and writing set them in threads.
-    with warnings.catch_warnings():
-        finished = {row.number: entry for row in rows if (entry := run.done(row)) is not None}
-        write_manifest(finished.values(), out)
-        tell = on_row or (lambda done, total: None)
-        tell(len(finished), len(rows))
-        left = [row for row in rows if row.number not in finished]
-        with closing(run.carry_out(left)) as carried_out:
-            for entry in carried_out:
-                finished[entry["row"]] = entry
-                tell(len(finished), len(rows))
-    entries = [finished[row.number] for row in rows]
-    write_manifest(entries, out)
-    write_sheets(entries, out)
-    return entries
+    files = {path for name in _PATHS if (path := _path(options.get(name))) is not None}
+    read = [*inputs, editor.backbone.path, *files, *dict.fromkeys(row.path for row in rows)]
+    with folders.claim(out, inputs=read) as out:
+        return _Run(editor, out, overwrite, options).run(rows, on_row or (lambda done, total: None))
 
 
 def write_manifest(entries: Iterable[Entry], out: Path) -> None:
@@ -102,21 +95,80 @@ class _Run:
 
     def __init__(self, editor: Editor, out: Path, overwrite: bool, options: dict[str, Any]) -> None:
         self.editor, self.out, self.overwrite, self.options = editor, out, overwrite, options
-        plain = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
-        chosen = {"software": software(), "model": model(editor.backbone), "options": plain}
-        self.settings = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+        self.settings = {name: _setting(name, value) for name, value in sorted(options.items())}
         self.last: tuple[Path, Study, str] | None = None
 
-    def done(self, row: Row) -> Entry | None:
-        """The entry of a row whose whole result is there: of this image, instruction, seed, model and settings."""
+    def run(self, rows: Sequence[Row], tell: Callable[[int, int], None]) -> list[Entry]:
+        _refuse_foreign(self.out, len(rows))
+        # The filters of warnings are the whole process's, and reading and writing set them in threads.
+        with warnings.catch_warnings():
+            if not self.overwrite:
+                self._refuse_other_rows(rows)
+            finished = {row.number: entry for row in rows if (entry := self._done(row)) is not None}
+            write_manifest(finished.values(), self.out)
+            tell(len(finished), len(rows))
+            left = [row for row in rows if row.number not in finished]
+            with closing(self.carry_out(left)) as carried_out:
+                for entry in carried_out:
+                    finished[entry["row"]] = entry
+                    tell(len(finished), len(rows))
+        entries = [finished[row.number] for row in rows]
+        write_manifest(entries, self.out)
+        write_sheets(entries, self.out)
+        return entries
+
+    def _refuse_other_rows(self, rows: Sequence[Row]) -> None:
+        """Refuse rows that do not go on with the batch whose manifest is here."""
+        asked = {row.folder: row for row in rows}
+        for entry in _finished(self.out / MANIFEST):
+            row = asked.get(entry["folder"])
+            if row is None or (entry["instruction"], entry["seed"]) != (row.instruction, row.seed):
+                raise self._another(f"its row {entry['row']} ({entry['folder']}) is not in this one as it was")
+
+    def _another(self, why: str) -> OutputError:
+        return OutputError(
+            f"{self.out} holds another batch: {why}; choose another folder, or replace what is there with --overwrite"
+        )
+
+    def _done(self, row: Row) -> Entry | None:
+        """The entry of a row whose whole result is there.
+
+        Raises:
+            OutputError: the result of a batch is there, but not of this row, and it is not to be overwritten.
+        """
+        folder = self.out / row.folder
         try:
-            report = json.loads((self.out / row.folder / "report.json").read_text(encoding="utf-8"))
-            asked = (report["instruction"]["text"], report["seed"], report["batch"])
-            whole = all((self.out / row.folder / name).is_file() for name in (report["written_as"], *FILES))
-            if whole and asked == (row.instruction, row.seed, self._identity(row, digest(row.path))):
-                return _done(row, report)
-        except (OSError, InputError, ValueError, KeyError, TypeError):
-            pass
+            report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+            made = report["batch"]
+            there = {
+                **{"instruction": report["instruction"]["text"], "seed": report["seed"]},
+                **{f"software {name}": version for name, version in report["software"].items()},
+                # A model may lie elsewhere: its digest says which it is.
+                **{f"model {name}": value for name, value in report["model"].items() if name != "name"},
+                **made["settings"],
+            }
+            content, entry = made["image_sha256"], _done(row, report)
+            whole = all((folder / name).is_file() for name in report["files"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None  # no result of a batch, which its row will tell
+        wanted = {
+            **{"instruction": row.instruction, "seed": row.seed},
+            **{f"software {name}": version for name, version in software().items()},
+            **{f"model {name}": value for name, value in model(self.editor.backbone).items() if name != "name"},
+            **self.settings,
+        }
+        try:
+            image = {"image": digest(row.path)}
+        except (InputError, ValueError):  # gone since: what was made of it is no less done
+            image = {"image": content}
+        there, wanted = {"image": content} | there, image | wanted
+        differing = [name for name in [*wanted, *there] if there.get(name) != wanted.get(name)]
+        if not differing:
+            return entry if whole else None
+        if not self.overwrite:
+            name = differing[0]
+            values = "" if name == "image" else f" ({there.get(name)!s:.60} there, {wanted.get(name)!s:.60} now)"
+            raise self._another(folders.clean(f"{row.folder} in it was made with another {name}{values}"))
         return None
 
     def carry_out(self, rows: Sequence[Row]) -> Generator[Entry, None, None]:
@@ -152,17 +204,17 @@ class _Run:
         try:
             if row.seed is None:
                 raise InputError("seed must be a whole number of 0 or more")
-            if (self.out / row.folder).exists() and not self.overwrite:
+            if os.path.lexists(self.out / row.folder) and not self.overwrite:
                 raise OutputError(
-                    f"{row.folder} is there already, with another image, instruction, seed, model or setting, or "
-                    "without some of its files: choose another folder, or ask to overwrite it (--overwrite)"
+                    f"{row.folder} is there already and not of this batch, or without some of its files: choose "
+                    "another folder, or ask to overwrite it (--overwrite)"
                 )
             began = time.perf_counter()
             study, content = opened.result()
             waited = time.perf_counter() - began
             result = study.edit(row.instruction, seed=row.seed, **self.options)
             result.report["seconds"]["waiting for the image"] = round(waited, 3)
-            result.report["batch"] = self._identity(row, content)
+            result.report["batch"] = self._identity(content)
             return result
         # Whatever is wrong with a row, the others go on.
         except Exception as error:
@@ -186,8 +238,25 @@ class _Run:
         _append(entry, self.out / MANIFEST)
         return entry
 
-    def _identity(self, row: Row, content: str) -> dict[str, str]:
-        return {"image": Path(row.image).name, "image_sha256": content, "settings": self.settings}
+    def _identity(self, content: str) -> dict[str, Any]:
+        return {"image_sha256": content, "settings": self.settings}
+
+
+# Options that may name files, whose content then decides.
+_PATHS = ("anatomy", "region", "protect")
+
+
+def _path(value: Any) -> Path | None:
+    named = isinstance(value, str | Path) and str(value) not in ("", "default", "patient", "prior", "union", "none")
+    return Path(value) if named and os.path.exists(value) else None
+
+
+def _setting(name: str, value: Any) -> Any:
+    """An option as JSON, by content where it names a file or a folder."""
+    path = _path(value) if name in _PATHS else None
+    if path is not None:
+        return f"sha256 {anatomy_digest(path) if name == 'anatomy' else content_digest(path)}"
+    return str(value) if isinstance(value, Path) else value
 
 
 def _asked(row: Row) -> Entry:
@@ -235,30 +304,44 @@ def _append(entry: Entry, path: Path) -> None:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _make_ready(out: Path) -> None:
-    """Make the folder, refuse one whose files are not a batch's, and take away what a killed run left."""
+def _finished(manifest: Path) -> list[Entry]:
+    """The entries of rows that are done; of a line that a kill cut off, or a stranger's, nothing is known."""
+    entries = []
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        manifest = out / MANIFEST
-        if manifest.exists():
-            ours = _is_manifest(manifest)
-        else:
-            ours = not any((out / name).exists() for name in RESERVED)
-        if not ours:
-            raise OutputError(f"{out} holds files of the names {', '.join(RESERVED)}: choose another folder")
-        for path in out.iterdir():
-            if _LEFT_OVER.fullmatch(path.name):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    except FileExistsError as error:
-        raise OutputError(f"{out} is a file: name a folder for the results") from error
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written to: {error.strerror or error}") from error
+        lines = manifest.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            if entry["status"] == "done" and {"row", "folder", "instruction", "seed"} <= set(entry):
+                entries.append(entry)
+        except (ValueError, KeyError, TypeError):
+            continue
+    return entries
 
 
-def _is_manifest(path: Path) -> bool:
-    with path.open("rb") as file:
-        first = file.readline(1_000_000)
-    try:
-        return not first or {"row", "status"} <= set(json.loads(first))
-    except (ValueError, TypeError):
-        return False
+def _refuse_foreign(out: Path, rows: int) -> None:
+    """Refuse files of the names that a batch writes, unless a batch wrote them."""
+    pages = [page_name(number + 1) for number in range(max(1, math.ceil(rows / (ACROSS * DOWN))))]
+    kinds = {MANIFEST: _is_lines_of({"row", "status"}), SECONDS: _is_lines_of({"row", "seconds"})}
+    for name in (MANIFEST, SECONDS, *pages):
+        path = out / name
+        if os.path.lexists(path) and not kinds.get(name, is_page)(path):
+            raise OutputError(
+                f"{path} is not of a batch, so it is not replaced: move it away, or choose another folder"
+            )
+
+
+def _is_lines_of(keys: set[str]) -> Callable[[Path], bool]:
+    def test(path: Path) -> bool:
+        try:
+            if path.is_symlink() or not path.is_file():
+                return False
+            with path.open("rb") as file:
+                first = file.readline(1_000_000)
+            return not first or keys <= set(json.loads(first))
+        except (OSError, ValueError, TypeError):
+            return False
+
+    return test

@@ -46,6 +46,8 @@ def model(backbone: Backbone) -> dict[str, Any]:
         "calibrated": backbone.calibrated,
         "device": str(backbone.device),
         "dtype": str(backbone.dtype).removeprefix("torch."),
+        # On a CPU sums are shared out among them, and their order decides the last bits.
+        "threads": torch.get_num_threads(),
     }
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import uuid
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +14,10 @@ from instructx2x.editing import pictures
 from instructx2x.errors import OutputError
 from instructx2x.imaging.radiograph import Radiograph
 from instructx2x.imaging.segmentation import write_segmentation
-from instructx2x.imaging.writing import edited_suffix, eight_bit, replace_folder, write, write_png
+from instructx2x.imaging.writing import edited_suffix, eight_bit, write, write_png
+from instructx2x.results import folders
+from instructx2x.results.places import refuse_foreign, result_name
 from instructx2x.results.seal import seal
-
-# Beside report.json and the edited image every result of an edit has these.
-FILES = ("comparison.png", "guidance_map.png", "maps.npz", "mask.png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +56,9 @@ class Guidance:
 
         Args:
             out: the folder for results; made when it is not there.
-            overwrite: replace an earlier result of the same name. Nothing but an earlier result is ever
-                replaced.
-            name: the source's file name without its ending, when left out.
+            overwrite: replace an earlier result of the same name. Nothing but an earlier result, with no file in it
+                that is not the result's, is ever replaced, and never one that holds the source.
+            name: when left out, the source's file name without its ending and what cannot be printed.
 
         Returns:
             OUT/<name>.
@@ -70,23 +66,18 @@ class Guidance:
         Raises:
             OutputError: a result is there already, or nothing can be written there.
         """
-        name = name or (self.source.path.stem if self.source.path else "image")
+        source = self.source.path
+        name = name or result_name(source)
         folder = Path(out) / name
         if folder.parent != Path(out) or name in (".", ".."):
             raise OutputError(f"{name!r} cannot be the name of a result: it must be a plain folder name")
-        # Beside its final place, so that the last move stays within one file system.
-        partial = folder.parent / f".{uuid.uuid4().hex}.partial"
-        try:
-            _check_free(folder, overwrite)
-            partial.mkdir(parents=True)
-            self._write(partial)
-            seal(partial, self.report)
-            replace_folder(partial, folder, overwrite=overwrite)
-        except OSError as error:
-            raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        folders.refuse_inputs(folder, [source])
+        folders.write_folder(folder, self._fill, refuse_foreign=refuse_foreign if overwrite else None)
         return folder
+
+    def _fill(self, folder: Path) -> None:
+        self._write(folder)
+        seal(folder, self.report)
 
     def _text(self) -> dict[str, str]:
         """What every picture carries in its file."""
@@ -181,26 +172,3 @@ def _write_maps(maps: dict[str, np.ndarray], path: Path) -> None:
         for name, array in maps.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
-
-
-def _check_free(folder: Path, overwrite: bool) -> None:
-    out = folder.parent
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file: name a folder for the results")
-    if not folder.exists() and not folder.is_symlink():
-        return
-    if not overwrite:
-        raise OutputError(f"{folder} is there already: choose another folder, or ask to overwrite it")
-    if not folder.is_dir() or folder.is_symlink() or (any(folder.iterdir()) and not _is_result(folder)):
-        raise OutputError(f"{folder} is not a result of this program, so it is not overwritten: choose another folder")
-
-
-def _is_result(folder: Path) -> bool:
-    """By its maps, or, where some of its files have been taken away, by what its report says."""
-    if (folder / "report.json").is_file() and (folder / "maps.npz").is_file():
-        return True
-    try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(report, dict) and {"software", "model", "instruction", "mask"} <= set(report)

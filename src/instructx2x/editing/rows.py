@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from instructx2x.errors import InputError
+from instructx2x.results.folders import folder_name
 
 # Names that a batch uses itself, beside the results' folders.
 RESERVED = ("manifest.jsonl", "seconds.jsonl", "sheet.png")
+PAGE = re.compile(r"sheet(-\d+)?\.png", re.IGNORECASE)  # the contact sheet's pages
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
 MAX_TABLE_BYTES = 100_000_000
 OPTIONAL = ("instruction", "seed")
@@ -40,23 +43,26 @@ class Row:
     folder: str
 
 
-def table_rows(table: Path, instruction: str | None = None, seed: int = 0) -> list[Row]:
+def table_rows(table: Path, instruction: str | None = None, seed: int | None = None) -> list[Row]:
     """Read a CSV file with the columns image, instruction and, if wanted, seed; others are passed over.
 
     Args:
         table: the file, UTF-8. Image paths in it are relative to its folder.
-        instruction, seed: of rows that name none.
+        instruction, seed: of rows that name none; without a seed, 0.
 
     Raises:
-        InputError: the table cannot be read, lacks a column, or is empty.
+        InputError: the table cannot be read, lacks a column, or is empty; or no row is left for what is given.
     """
     cells = read_cells(table, ["image"] if instruction is not None else ["image", "instruction"])
+    for option, column, value in (("--instruction", "instruction", instruction), ("--seed", "seed", seed)):
+        if value is not None and all(cell.get(column) for cell in cells):
+            raise InputError(f"{table} has its own {column} in every row: leave {option} out")
     return named(
         (
             cell["image"],
             table.parent / cell["image"],
             cell.get("instruction") or instruction or "",
-            seed_in(cell.get("seed", ""), seed),
+            seed_in(cell.get("seed", ""), seed or 0),
         )
         for cell in cells
     )
@@ -139,9 +145,9 @@ def named(asked: Iterable[tuple[str, Path, str, int | None]]) -> list[Row]:
     """
     rows, taken, copies = [], set(RESERVED), defaultdict(int)
     for number, (image, path, instruction, seed) in enumerate(asked, start=1):
-        stem = path.stem if path.stem not in ("", ".", "..") else "image"
+        stem = folder_name(path.stem)
         name = stem
-        while name.casefold() in taken:
+        while name.casefold() in taken or PAGE.fullmatch(name):
             # Counted on from the last copy, so that thousands of rows of one image stay quick.
             copies[stem] = max(copies[stem], 1) + 1
             name = f"{stem}-{copies[stem]}"

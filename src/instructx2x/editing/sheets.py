@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from instructx2x import NOTICE
 from instructx2x.editing import pictures
-from instructx2x.imaging.writing import write_png
+from instructx2x.editing.rows import PAGE
+from instructx2x.imaging.writing import text_entries, write_png
+from instructx2x.results.folders import clean
 
 # Side of a panel's square in pixels; tiles of three panels, so many across a page and so many down.
 PANEL, ACROSS, DOWN = 200, 3, 12
 _CAPTION, _GAP = 34, 6
+CONTENTS = "contact sheet of x2x batch"  # the mark in a page's text entries
 _TILE = (3 * PANEL + _GAP, PANEL + _CAPTION + _GAP)
 
 
@@ -28,18 +30,28 @@ def write_sheets(entries: Sequence[dict[str, Any]], out: Path) -> list[Path]:
         out: the batch's folder, with the results in it.
 
     Returns:
-        The pages. Pages of an earlier, longer batch are removed.
+        The pages. Pages of an earlier, longer batch are removed; files of others that are called like pages stay.
     """
     size = ACROSS * DOWN
     pages = []
     for number, start in enumerate(range(0, len(entries), size), start=1):
-        path = out / ("sheet.png" if number == 1 else f"sheet-{number}.png")
-        write_png(_page(entries[start : start + size], out), path, text={"Synthetic": "yes"})
+        path = out / page_name(number)
+        write_png(_page(entries[start : start + size], out), path, text={"Synthetic": "yes", "Contents": CONTENTS})
         pages.append(path)
-    for path in out.glob("sheet-*.png"):
-        if re.fullmatch(r"sheet-\d+\.png", path.name) and path not in pages:
+    for path in out.glob("sheet*.png"):
+        if PAGE.fullmatch(path.name) and path not in pages and is_page(path):
             path.unlink()
     return pages
+
+
+def page_name(number: int) -> str:
+    """Of the page with this number, from 1."""
+    return "sheet.png" if number == 1 else f"sheet-{number}.png"
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page that this module wrote, whatever else is called like one."""
+    return not path.is_symlink() and text_entries(path).get("Contents") == CONTENTS
 
 
 def _page(entries: Sequence[dict[str, Any]], out: Path) -> np.ndarray:
@@ -72,8 +84,8 @@ def _tile(entry: dict[str, Any], out: Path) -> Image.Image:
         lines.append(f"failed: {entry['reason']}")
     draw, font = ImageDraw.Draw(tile), ImageFont.load_default(11)
     for number, line in enumerate(lines):
-        # What the font has no glyphs for is no reason to fail.
-        text = line.encode("ascii", "replace").decode()
+        # What the font has no glyphs for, or what is no glyph at all, is no reason to fail.
+        text = clean(line).encode("ascii", "replace").decode()
         while text and draw.textlength(text, font) > _TILE[0] - 2 * _GAP:
             text = text[: -max(1, len(text) // 20)]
         draw.text((4, 2 + 15 * number), text, fill="white", font=font)

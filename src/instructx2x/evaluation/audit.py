@@ -32,8 +32,9 @@ from instructx2x.evaluation.journal import Journal
 from instructx2x.evaluation.judges.plugins import ROUNDING
 from instructx2x.evaluation.methods import make_edits, slug
 from instructx2x.evaluation.reporting.tables import Report
-from instructx2x.evaluation.reporting.writing import write_report
+from instructx2x.evaluation.reporting.writing import refuse_foreign, write_report
 from instructx2x.progress import progress
+from instructx2x.results import folders
 
 LONGEST_NAME = 100  # characters of a folder's name; systems take 255 bytes
 
@@ -69,7 +70,7 @@ def audit(plan: Plan, out: Path, *, command: str = "") -> dict[str, Path]:
 
     Args:
         plan: what is audited.
-        out: folder for everything; made when it is not there. One run at a time.
+        out: folder for everything; made when it is not there, and locked.
         command: for the report, as typed.
 
     Returns:
@@ -79,9 +80,16 @@ def audit(plan: Plan, out: Path, *, command: str = "") -> dict[str, Path]:
         InputError: the classifier fails or does not answer as it must; the folder lacks images; nothing is left.
         OutputError: the folder cannot be written to, or holds answers of another version.
     """
+    images = (path for case in plan.cases for path in (case.row.path, case.target))
+    with folders.claim(out, inputs=[*images, plan.folder, plan.editor and plan.editor.backbone.path]):
+        return _audit(plan, out, command)
+
+
+def _audit(plan: Plan, out: Path, command: str) -> dict[str, Path]:
     asked = {question: with_instruction(plan.cases, question.instruction) for question in plan.questions}
     # Before hours of editing: a folder that lacks images is refused now.
     given = {q: find_edited(plan.folder, asked[q], partial=plan.partial) for q in plan.questions if plan.folder}
+    refuse_foreign(out)
     journal = Journal(out / "answers.jsonl", {"version": __version__})
     left_out: dict[str, str] = {}
     # Before any editing, too: a classifier that fails on real images fails now.

@@ -28,11 +28,12 @@ from instructx2x.evaluation.journal import Journal
 from instructx2x.evaluation.methods import ABLATION, METHODS, Options, make_edits, place_of
 from instructx2x.evaluation.panel import Panel
 from instructx2x.evaluation.reporting.tables import Report
-from instructx2x.evaluation.reporting.writing import write_report
+from instructx2x.evaluation.reporting.writing import refuse_foreign, write_report
 from instructx2x.evaluation.scored import COPY, TARGET, Scored
 from instructx2x.evaluation.scoring import score
 from instructx2x.evaluation.shown import pictures
 from instructx2x.progress import progress
+from instructx2x.results import folders
 
 PARAPHRASED = 20  # cases; a guidance map in other words is the same by construction, except the official profile's
 
@@ -76,7 +77,7 @@ def evaluate(plan: Plan, panel: Panel, out: Path, *, command: str = "") -> dict[
     Args:
         plan: what is evaluated.
         panel: the judges.
-        out: folder for everything; made when it is not there. One run at a time.
+        out: folder for everything; made when it is not there, and locked.
         command: for the report, as typed.
 
     Returns:
@@ -86,12 +87,21 @@ def evaluate(plan: Plan, panel: Panel, out: Path, *, command: str = "") -> dict[
         InputError: a folder lacks images, or nothing could be scored.
         OutputError: the folder cannot be written to, or holds scores of another version.
     """
+    images = (path for case in plan.cases for path in (case.row.path, case.target))
+    with folders.claim(
+        out, inputs=[*images, *plan.folders.values(), *(editor.backbone.path for editor in plan.editors.values())]
+    ):
+        return _evaluate(plan, panel, out, command)
+
+
+def _evaluate(plan: Plan, panel: Panel, out: Path, command: str) -> dict[str, Path]:
     methods = {name: found for model_name in plan.editors for name, found in plan.options(model_name).items()}
     taken = {*methods, TARGET, COPY, "source", "target"} & set(plan.folders)
     if taken:
         raise InputError(f"a folder cannot be called {min(taken)}: name it as NAME=FOLDER")
     # Before hours of editing: a folder that lacks images is refused now.
-    folders = {name: find_edited(folder, plan.cases, partial=plan.partial) for name, folder in plan.folders.items()}
+    given = {name: find_edited(folder, plan.cases, partial=plan.partial) for name, folder in plan.folders.items()}
+    refuse_foreign(out)
     journal = Journal(out / "scores.jsonl", {"version": __version__})
     edited: dict[str, dict[str, Path]] = {}
     left_out: dict[str, str] = {}
@@ -106,7 +116,7 @@ def evaluate(plan: Plan, panel: Panel, out: Path, *, command: str = "") -> dict[
             )
         left_out |= {f"{name}: {case}": reason for case, reason in failed.items()}
     # Behind the methods, because some tables are about the first one alone.
-    edited |= folders
+    edited |= given
     with progress("scoring") as advance:
         records, failed = score(
             plan.cases, edited, panel, journal, on_image=lambda done, total: advance(to=done, total=total)

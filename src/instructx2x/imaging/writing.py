@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +12,11 @@ import tifffile
 from PIL import Image, PngImagePlugin
 
 from ..errors import OutputError
+from ..results.folders import atomic_write
 from .derived import derived
 from .radiograph import Radiograph, label
+
+_IEND = b"\0\0\0\0IEND\xae\x42\x60\x82"
 
 
 def eight_bit(display: np.ndarray) -> np.ndarray:
@@ -113,47 +114,18 @@ def write_png(array: np.ndarray, path: str | os.PathLike, *, text: Mapping[str, 
     atomic_write(path, lambda file: image.save(file, "PNG", pnginfo=info, compress_level=2))
 
 
-def atomic_write(path: str | os.PathLike, writer: Callable[[Path], object]) -> None:
-    """Let `writer` fill a temporary file beside `path`, then put it in place in one step.
-
-    The temporary name keeps the suffix, because some writers append a missing one. Whatever goes wrong, the
-    temporary file is removed and `path` is as it was.
-
-    Raises:
-        OutputError: the system refused (no such folder, no permission, full disk). Others of `writer` pass.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
+def text_entries(path: Path) -> dict[str, str]:
+    """Text entries of a PNG, from its head; empty when there are none, or no whole PNG."""
     try:
-        try:
-            writer(temporary)
-            os.replace(temporary, path)
-        except BaseException:
-            # missing_ok and the suppressed OSError: the first error is the one to report.
-            try:
-                temporary.unlink(missing_ok=True)
-            except OSError:
-                pass
-            raise
-    except OSError as error:
-        reason = error.strerror or "the system refused"
-        raise OutputError(f"{label(path)}: cannot be written ({reason}); choose another folder") from error
-
-
-def replace_folder(partial: Path, folder: Path, *, overwrite: bool) -> None:
-    """Put a finished folder in its place; an earlier one is moved away first, and back when that fails.
-
-    Raises:
-        OSError: the system refused, or `folder` is in use and must not be replaced.
-    """
-    if not (overwrite and folder.exists()):
-        os.rename(partial, folder)
-        return
-    earlier = partial.with_suffix(".earlier")
-    os.rename(folder, earlier)
-    try:
-        os.rename(partial, folder)
-    except OSError:
-        os.rename(earlier, folder)
-        raise
-    shutil.rmtree(earlier, ignore_errors=True)
+        if not path.is_file():
+            return {}
+        with path.open("rb") as file:
+            file.seek(-len(_IEND), os.SEEK_END)
+            if file.read() != _IEND:
+                return {}
+            file.seek(0)
+            with PngImagePlugin.PngImageFile(file) as image:
+                return {key: value for key, value in image.info.items() if isinstance(value, str)}
+    except Exception:
+        # Whatever stands there: it is not ours, or not whole.
+        return {}

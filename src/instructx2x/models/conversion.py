@@ -7,9 +7,7 @@ values and their dtype. They are mapped from the checkpoint and not loaded, so m
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +21,13 @@ from safetensors.torch import save_file
 from transformers import CLIPTextModel, CLIPTokenizerFast
 
 from instructx2x.errors import ModelError, OutputError
-from instructx2x.imaging.writing import replace_folder
-from instructx2x.models import backbone, compvis, locating, weights
+from instructx2x.models import backbone, compvis, locating, places, weights
 from instructx2x.models.clip_tokenizer import tokenizer
 from instructx2x.models.configs import read_scheduler
 from instructx2x.models.parts import KINDS, Part, read_part
 from instructx2x.models.weight_files import STEMS
 from instructx2x.progress import quiet_libraries
+from instructx2x.results import folders
 
 Progress = Callable[[int, int], None]
 
@@ -77,7 +75,9 @@ def convert(
         OutputError: something is at `out` already, or it cannot be written.
     """
     source, out = Path(source).expanduser(), Path(out).expanduser()
-    _check_place(source, out, overwrite)
+    if not source.exists():
+        raise ModelError(f"there is no checkpoint {source}")
+    places.check_place(out, inputs=[source, tokenizer_from], overwrite=overwrite)
     with quiet_libraries():
         if source.is_dir():
             if ema is not None:
@@ -99,18 +99,18 @@ def convert(
         backbone.read_calibration(calibration, scheduler.config.num_train_timesteps)
 
         size = sum(tensor.nbytes for part in parts.values() for tensor in part.tensors.values())
-        partial = out.parent / f".{uuid.uuid4().hex}.partial"
-        try:
-            partial.mkdir(parents=True)
+        tell = progress or (lambda done, total: None)
+
+        def fill(folder: Path) -> None:
             _check_room(out, size)
-            _write(partial, parts, scheduler, words, instructed, size, progress or (lambda done, total: None))
+            _write(folder, parts, scheduler, words, instructed, size, tell)
             if calibration.is_file():
-                shutil.copyfile(calibration, partial / "calibration.json")
-            replace_folder(partial, out, overwrite=True)
-        except (OSError, SafetensorError) as error:
-            raise OutputError(f"{out} cannot be written: {getattr(error, 'strerror', None) or error}") from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+                shutil.copyfile(calibration, folder / "calibration.json")
+
+        try:
+            folders.write_folder(out, fill, refuse_foreign=places.refuse_foreign if overwrite else None)
+        except SafetensorError as error:
+            raise OutputError(f"{out} cannot be written: {error}") from error
     return Converted(out, instructed, averaged, size)
 
 
@@ -118,21 +118,6 @@ def _check_room(out: Path, size: int) -> None:
     free = shutil.disk_usage(out.parent).free
     if free < size:
         raise OutputError(f"{out} needs {size / 1e9:.1f} GB and its disk has {free / 1e9:.1f} free: make room for it")
-
-
-def _check_place(source: Path, out: Path, overwrite: bool) -> None:
-    """Refuse before the work what cannot be written after it."""
-    if not source.exists():
-        raise ModelError(f"there is no checkpoint {source}")
-    if out.resolve() in (source.resolve(), *source.resolve().parents):
-        raise OutputError(f"{out} holds the checkpoint itself: choose another folder")
-    if not os.path.lexists(out):
-        return
-    if not overwrite:
-        raise OutputError(f"{out} is there already: choose another folder, or give --overwrite")
-    replaceable = out.is_dir() and not out.is_symlink()
-    if not replaceable or (any(out.iterdir()) and not (out / "model_index.json").is_file()):
-        raise OutputError(f"{out} is not a model, so it is not overwritten: choose another folder")
 
 
 def _read_folder(folder: Path) -> tuple[dict[str, Part], SchedulerMixin]:

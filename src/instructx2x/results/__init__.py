@@ -1,1 +1,1 @@
-"""Results on disk: how they are sealed, and how their claims are checked."""
+"""Results on disk: who owns an output folder, what may be written and replaced in it, and how results are verified."""

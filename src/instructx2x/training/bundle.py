@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 
-from instructx2x.errors import OutputError
-from instructx2x.imaging.writing import replace_folder
+from instructx2x.errors import InputError
+from instructx2x.files import content_digest
+from instructx2x.models import places
 from instructx2x.models.clip_tokenizer import read_tokenizer, rest
 from instructx2x.models.parts import KINDS, fill, read_part
+from instructx2x.results import folders
 from instructx2x.training.unet import build_scheduler
+
+# In the work folder: the digest of the model that was written last, which another run of it may replace.
+PUBLISHED = "published.json"
 
 
 def bundle(work: Path, out: Path) -> None:
@@ -42,21 +49,33 @@ def save_pipeline(pipeline: StableDiffusionInstructPix2PixPipeline, out: Path) -
         file.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def check_place(out: Path) -> None:
-    """Refuse before the work what `put_in_place` must not replace.
+def check_place(out: Path, work: Path, inputs: Iterable[str | Path | None]) -> None:
+    """Refuse before the work a place that `put_in_place` must not replace.
 
     Raises:
-        OutputError: something is at `out` that is no model.
+        OutputError: `out` is or holds an input, cannot be written, or holds anything but a model of this work folder.
     """
-    if out.exists() and not (out / "model_index.json").is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise OutputError(f"{out} is not a model, so it is not replaced: choose another folder with -o")
+    places.check_place(out, inputs=inputs, overwrite=_is_ours(out, work))
 
 
-def put_in_place(partial: Path, out: Path) -> None:
-    """Move a finished folder to `out`; an earlier model there is replaced.
+def put_in_place(out: Path, work: Path, fill: Callable[[Path], None]) -> None:
+    """Let `fill` write the finished model, whole or not at all; an earlier one of this work folder is replaced.
 
     Raises:
-        OutputError: what is at `out` is no model.
+        OutputError: what is at `out` is not replaced, or the place cannot be written to.
     """
-    check_place(out)
-    replace_folder(partial, out, overwrite=True)
+    folders.write_folder(out, fill, refuse_foreign=places.refuse_foreign if _is_ours(out, work) else None)
+    published = json.dumps({"sha256": content_digest(out)}) + "\n"
+    folders.atomic_write(work / PUBLISHED, lambda file: file.write_text(published))
+
+
+def _is_ours(out: Path, work: Path) -> bool:
+    """Whether what is at `out` was written by a run of this work folder, or is nothing."""
+    if Path(os.path.abspath(work)) in Path(os.path.abspath(out)).parents:
+        return True
+    try:
+        if out.is_dir() and not any(out.iterdir()):
+            return True
+        return json.loads((work / PUBLISHED).read_text())["sha256"] == content_digest(out)
+    except (OSError, ValueError, KeyError, TypeError, InputError):
+        return False

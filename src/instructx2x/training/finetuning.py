@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -48,12 +48,12 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 
-from instructx2x.dataset.images import TEMPORARY
 from instructx2x.dataset.table import load_dataset
 from instructx2x.errors import InputError, ModelError, OutputError
 from instructx2x.imaging.writing import atomic_write
 from instructx2x.models import Backbone
 from instructx2x.progress import quiet_libraries
+from instructx2x.results import folders
 from instructx2x.training import checkpoints, validation
 from instructx2x.training.batches import Batch, Pairs, ahead, squared_errors
 from instructx2x.training.bundle import check_place, put_in_place, save_pipeline
@@ -100,7 +100,8 @@ def finetune(
         OutputError: `work` holds another run, or a place cannot be written to.
     """
     out = out or work / "model"
-    check_place(out)
+    if os.environ.get("RANK", "0") == "0":  # a launcher of several processes numbers them
+        check_place(out, work, [data, start or recipe.start])
     check_trackers(list(trackers))
     start = start or recipe.start
     if not start:
@@ -147,7 +148,7 @@ def finetune(
         ema = _train(recipe, model, pairs, work, accelerator)
     if accelerator.is_main_process:
         ema.copy_to(model.unet.parameters())
-        _publish(model, out, model_card(recipe, settings, data, len(train), accelerator.num_processes))
+        _publish(model, out, work, model_card(recipe, settings, data, len(train), accelerator.num_processes))
     accelerator.end_training()
     return out
 
@@ -195,7 +196,7 @@ def _claim(work: Path, settings: dict[str, Any]) -> None:
             if {**held, "start": held["start"]["sha256"]} != {**settings, "start": settings["start"]["sha256"]}:
                 raise OutputError(f"{work} holds a run with another recipe, start model or dataset: name a new --work")
             return
-        occupied = work.exists() and any(not TEMPORARY.fullmatch(entry.name) for entry in work.iterdir())
+        occupied = work.exists() and bool(folders.entries(work))
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{work} cannot be written to ({error.strerror}): name another --work") from error
@@ -326,10 +327,8 @@ def _averaged(unet: torch.nn.Module, ema: EMAModel):
         ema.restore(unet.parameters())
 
 
-def _publish(model: Backbone, out: Path, card: str) -> None:
+def _publish(model: Backbone, out: Path, work: Path, card: str) -> None:
     """Write the finished model, whole or not at all."""
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     pipeline = StableDiffusionInstructPix2PixPipeline(
         vae=model.vae,
         text_encoder=model.text_encoder,
@@ -340,13 +339,13 @@ def _publish(model: Backbone, out: Path, card: str) -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
+
+    def fill(folder: Path) -> None:
         with quiet_libraries():
-            save_pipeline(pipeline, partial)
-        (partial / "README.md").write_text(card, encoding="utf-8")
-        put_in_place(partial, out)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        why = getattr(error, "strerror", None) or error
-        raise OutputError(f"{out} cannot be written ({why}): start again with another -o") from error
+            save_pipeline(pipeline, folder)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+    try:
+        put_in_place(out, work, fill)
+    except SafetensorError as error:
+        raise OutputError(f"{out} cannot be written ({error}): start again with another -o") from error

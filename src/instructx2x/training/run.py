@@ -7,7 +7,6 @@ the package, `anatomy/data/lungs.safetensors`; copying the new one over it is le
 from __future__ import annotations
 
 import inspect
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,7 @@ def run(
         recipe: name or path.
         data: folder of the open X-rays.
         work: folder for checkpoints, curves and parts.
-        out: folder of the finished model, replaced when it is there; `work/model` by default.
+        out: folder of the finished model, replaced where a run of this work folder wrote it; `work/model` by default.
         stages: which of STAGES to run; what they need from earlier ones is read from `work`.
         device: torch device.
 
@@ -59,7 +58,7 @@ def run(
     Raises:
         InputError: recipe, data or stage is not there, or `work` holds a run with other settings.
         ModelError: there is no such device.
-        OutputError: what is at `out` is no model, or `work` cannot be written to.
+        OutputError: what is at `out` is not a model of this work folder, or a place cannot be written to.
     """
     settings = read_recipe(recipe)
     unknown = [stage for stage in stages if stage not in STAGES]
@@ -95,7 +94,7 @@ def run(
             if not (data / file).is_file():
                 raise InputError(f"{data / file} not found: the stage {stage} needs it; --stage runs others alone")
     device = str(usable_device(device))
-    bundle.check_place(out)
+    bundle.check_place(out, work, [data, recipe if Path(recipe).is_file() else None])
     size, seed = settings["size"], settings["seed"]
     table = open_data.load_table(data)
     images = open_data.load_images(data, table, size, work)
@@ -137,13 +136,14 @@ def run(
             **settings["unet"],
         )
     if "bundle" in stages:
-        # Built aside and moved into place: a half model would load, and pass for one without calibration.
-        partial = out.with_name(f"{out.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        bundle.bundle(work, partial)
         held_out = Sampler(pairs.encode_bank(autoencoder, images, work / "pairs_val"), table, "val")
-        calibration.calibrate(
-            load(partial, device=device), held_out, partial / "calibration.json", seed=seed, **settings["calibration"]
-        )
-        bundle.put_in_place(partial, out)
+
+        def fill(folder: Path) -> None:
+            # Whole or not at all: a half model would load, and pass for one without calibration.
+            bundle.bundle(work, folder)
+            calibration.calibrate(
+                load(folder, device=device), held_out, folder / "calibration.json", seed=seed, **settings["calibration"]
+            )
+
+        bundle.put_in_place(out, work, fill)
     return out

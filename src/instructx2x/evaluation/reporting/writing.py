@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
@@ -16,9 +17,32 @@ from instructx2x.evaluation.reporting.page import page
 from instructx2x.evaluation.reporting.tables import Count, Report, Value
 from instructx2x.evaluation.resampling import Interval
 from instructx2x.imaging.radiograph import label
-from instructx2x.imaging.writing import atomic_write
+from instructx2x.imaging.writing import atomic_write, text_entries
 
 FORMAT = 1
+REPORTS = {"markdown": "report.md", "json": "report.json", "html": "report.html"}
+
+
+def refuse_foreign(out: Path) -> None:
+    """Refuse before the work to replace a report or a picture that this program did not write: ours carry the notice.
+
+    Raises:
+        OutputError: with the first such file.
+    """
+    drawn = sorted(path for path in (out / "pictures").rglob("*") if not path.is_dir() or path.is_symlink())
+    for path in [*(out / name for name in REPORTS.values()), *drawn]:
+        if not os.path.lexists(path):
+            continue
+        if path.is_symlink() or not path.is_file():
+            ours = False
+        elif path.suffix == ".png":
+            ours = text_entries(path).get("Notice") == NOTICE
+        else:
+            ours = NOTICE.encode() in path.read_bytes()
+        if not ours:
+            raise OutputError(
+                f"{path} was not written by this program, so it is not replaced: move it away or choose another folder"
+            )
 
 
 def write_report(report: Report, out: Path) -> dict[str, Path]:
@@ -39,7 +63,7 @@ def write_report(report: Report, out: Path) -> dict[str, Path]:
         "json": json.dumps(as_data(report, out), indent=1, allow_nan=False) + "\n",
         "html": page(report),
     }
-    paths = {"markdown": out / "report.md", "json": out / "report.json", "html": out / "report.html"}
+    paths = {kind: out / name for kind, name in REPORTS.items()}
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
