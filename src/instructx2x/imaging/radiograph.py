@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pydicom
 
 from ..errors import InputError
+from ..files import label as label  # where others look for it
 from . import tables
 
 MIN_SIDE = 32
@@ -43,11 +43,6 @@ def check_scans(data: bytes, pixels: int, pieces: int = 1) -> None:
     # Entropy-coded bytes never hold this marker; each scan also costs something of its own.
     if data.count(b"\xff\xda") / pieces * (pixels + 10_000) > 25 * MAX_PIXELS:
         raise InputError("a JPEG with absurdly many scans; save it anew")
-
-
-def label(path: str | os.PathLike) -> str:
-    """The path as one printable line, for messages; file names may hold anything."""
-    return str(path) if str(path).isprintable() else repr(str(path))
 
 
 def bands(shape: tuple[int, int]) -> Iterator[slice]:
@@ -86,6 +81,7 @@ class Radiograph:
         padding: lowest and highest stored value that mark padding (DICOM), both inclusive: displayed black
             whatever the table says, never edited, and never the result of an edit.
         warnings: what the source's header says against editing it, one line each.
+        text: the text entries of a PNG, by which one that x2x wrote is known.
     """
 
     pixels: np.ndarray
@@ -98,6 +94,7 @@ class Radiograph:
     path: Path | None = None
     padding: tuple[int, int] | None = None
     warnings: tuple[str, ...] = ()
+    text: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def inverted(self) -> bool:
