@@ -19,8 +19,8 @@ DAMAGED = "a damaged JPEG, or one cut short; get an intact copy"
 FILLED = "a JPEG with thousands of fill bytes; save it anew"
 MAX_SEGMENTS = 2_000
 MAX_FILL = 4_096
-# The next marker within entropy-coded data: no stuffed zero, no restart, no fill byte.
-_NEXT = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+# The next marker within entropy-coded data: no stuffed zero (JPEG-LS stuffs a bit), no restart, no fill byte.
+_NEXT = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
 _FILL = re.compile(rb"\xff+")
 # Huffman tables, arithmetic conditioning, scans, quantization, lines, restarts, JFIF, JPEG-LS, Adobe's colours.
 _NEEDED = {0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xE0, 0xF8, 0xEE}

@@ -10,6 +10,9 @@ import numpy as np
 
 from ..errors import InputError
 
+# Of a window that a header asks for. Four times too wide, as a window of two bits more is, shows less contrast.
+LEAST_CONTRAST = 0.25
+MOST_BEYOND = 0.9
 
 def storable(bits: int, signed: bool) -> np.ndarray:
     """Every value that `bits` bits can store, in rising order: (2**bits,) int64."""
@@ -72,6 +75,23 @@ def window(values: np.ndarray, center: float, width: float, function: str = "LIN
         # The limit keeps exp finite; at 4 * 150 the curve is 0 or 1 in float64 anyway.
         return 1 / (1 + np.exp(-4 * np.clip((values - center) / width, -150, 150)))
     raise InputError(f"VOILUTFunction {function!r} is unknown; use LINEAR, LINEAR_EXACT or SIGMOID")
+
+
+def is_telling(table: np.ndarray, counts: np.ndarray) -> bool:
+    """Whether a table shows an image, rather than one black, white or gray with a trace of it.
+
+    A window of another bit depth does not: the values lie in a small part of it, or nearly all beyond one of its ends.
+    A hard window within the values is meant so.
+
+    Args:
+        table: (n,) brightness of each value.
+        counts: (n,) number of pixels with that value, not all 0.
+    """
+    order = np.argsort(table, kind="stable")
+    shown, total = table[order], np.cumsum(counts[order])
+    low, high = (shown[np.searchsorted(total, share * total[-1])] for share in (0.01, 0.99))
+    beyond = max(counts[table <= 0].sum(), counts[table >= 1].sum())
+    return bool(high - low >= LEAST_CONTRAST and beyond <= MOST_BEYOND * total[-1])
 
 
 def lookup(values: np.ndarray, first: int, entries: np.ndarray) -> np.ndarray:
