@@ -77,6 +77,25 @@ def digest(path: Path) -> str:
             raise _refused(path, error) from error
 
 
+def check_archive(path: str | os.PathLike) -> None:
+    """Refuse an archive (.npz) that is no regular file, or whose list of members is absurdly long.
+
+    zipfile reads the list whole before anyone can ask how long it is.
+
+    Raises:
+        InputError: as `open_regular`, or no list of members at most 1 MiB long.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - (1 << 16) - 22))
+        tail = file.read((1 << 16) + 22)
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) < at + 22:
+        raise InputError(f"{label(path)}: not an archive, or one cut short; write it again")
+    if int.from_bytes(tail[at + 12 : at + 16], "little") > 1 << 20:
+        raise InputError(f"{label(path)}: an archive of absurdly many members; write it again")
+
+
 def _told(size: int) -> str:
     return f"{size >> 30} GiB" if size >= 1 << 30 else f"{size / 1e6:g} MB"
 

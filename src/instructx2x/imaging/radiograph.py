@@ -158,6 +158,41 @@ class Radiograph:
         return replace(self, pixels=pixels)
 
 
+def png_values(radiograph: Radiograph) -> tuple[np.ndarray, str | None]:
+    """The stored values as a PNG holds them, and the formula that takes them back, or None where they are the same.
+
+    PNG knows neither negative values nor low ones that are bright: they are shifted, or mirrored.
+    """
+    pixels, formula = radiograph.pixels, None
+    if radiograph.inverted:
+        last = radiograph.first + len(radiograph.table) - 1
+        pixels, formula = last - pixels.astype(np.int32), f"{last} - PNG value"
+    elif radiograph.first:
+        pixels, formula = pixels.astype(np.int32) - radiograph.first, f"PNG value - {-radiograph.first}"
+    return pixels.astype(np.uint8 if radiograph.pixels.itemsize == 1 else np.uint16), formula
+
+
+def as_stored(edited: Radiograph, source: Radiograph) -> Radiograph | None:
+    """An edited image as `source` with other pixels, where it holds stored values of the same kind; else None.
+
+    That is a file of the source's format, depth and polarity, or a PNG with the marks of x2x, which carries the stored
+    values of any source (`png_values`). Anyone else's picture holds brightness.
+    """
+    if edited.pixels.shape != source.pixels.shape:
+        return None
+    if all(getattr(edited, name) == getattr(source, name) for name in ("format", "bits", "first", "inverted")):
+        return replace(source, pixels=edited.pixels)
+    last = source.first + len(source.table) - 1
+    same_words = edited.pixels.itemsize == source.pixels.itemsize
+    if edited.text.get("Synthetic") != "yes" or edited.text.get("Stored value") != png_values(source)[1] or not same_words:
+        return None
+    values = edited.pixels.astype(np.int32)
+    values = last - values if source.inverted else values + source.first
+    if values.min() < source.first or values.max() > last:
+        return None
+    return replace(source, pixels=values.astype(source.pixels.dtype))
+
+
 def from_file_values(
     pixels: np.ndarray,
     *,

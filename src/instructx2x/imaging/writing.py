@@ -15,7 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from ..errors import OutputError
 from . import dicom
-from .radiograph import Radiograph, label
+from .radiograph import Radiograph, label, png_values
 
 
 def eight_bit(display: np.ndarray) -> np.ndarray:
@@ -49,14 +49,8 @@ def write(radiograph: Radiograph, path: str | os.PathLike, *, text: Mapping[str,
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix == ".png":
-        last = radiograph.first + len(radiograph.table) - 1
-        pixels = radiograph.pixels
-        if radiograph.inverted:
-            pixels, text = last - pixels.astype(np.int32), {**text, "Stored value": f"{last} - PNG value"}
-        elif radiograph.first:
-            pixels = pixels.astype(np.int32) - radiograph.first
-            text = {**text, "Stored value": f"PNG value - {-radiograph.first}"}
-        write_png(pixels.astype(np.uint8 if radiograph.pixels.itemsize == 1 else np.uint16), path, text=text)
+        pixels, formula = png_values(radiograph)
+        write_png(pixels, path, text=text if formula is None else {**text, "Stored value": formula})
     elif suffix in (".tif", ".tiff"):
         tags = {
             "photometric": "miniswhite" if radiograph.inverted else "minisblack",
