@@ -91,7 +91,7 @@ def check_archive(path: str | os.PathLike) -> None:
         tail = file.read((1 << 16) + 22)
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) < at + 22:
-        raise InputError(f"{label(path)}: not an archive, or one cut short; write it again")
+        raise InputError(f"{label(path)}: a damaged archive, or none; write it again")
     if int.from_bytes(tail[at + 12 : at + 16], "little") > 1 << 20:
         raise InputError(f"{label(path)}: an archive of absurdly many members; write it again")
 

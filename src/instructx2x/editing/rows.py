@@ -111,7 +111,9 @@ def read_cells(table: Path, wanted: Sequence[str], optional: Sequence[str] = OPT
     for name in set(names) - {*wanted, *optional}:
         # Passed over in silence, it would be missed when hours of editing are done.
         if meant := get_close_matches(name, absent, n=1, cutoff=0.85):
-            raise InputError(f"{shown} has a column {name!r}: call it {meant[0]} if that is meant, or else less like it")
+            raise InputError(
+                f"{shown} has a column {label(name)}: call it {meant[0]} if that is meant, or else less like it"
+            )
     longer = next((number for number, line in enumerate(lines) if any(line[len(names) :])), None)
     if longer is not None:
         raise InputError(f'{shown}, row {longer}, has more cells than columns: put cells with commas into "quotes"')
@@ -120,7 +122,8 @@ def read_cells(table: Path, wanted: Sequence[str], optional: Sequence[str] = OPT
     # A row may be cut short; what it does not hold is empty.
     cells = [dict.fromkeys(names, "") | dict(zip(names, map(str.strip, line), strict=False)) for line in lines[1:]]
     return [
-        cell | {"instruction": " ".join(cell["instruction"].split())} if "instruction" in cell else cell for cell in cells
+        cell | {"instruction": " ".join(cell["instruction"].split())} if "instruction" in cell else cell
+        for cell in cells
     ]
 
 

@@ -33,7 +33,9 @@ def of(dataset: pydicom.Dataset) -> tuple[str, ...]:
     inverted = "MONOCHROME1" in words(dataset, "PhotometricInterpretation")
     if shape == ("IDENTITY" if inverted else "INVERSE"):
         kind = "MONOCHROME1" if inverted else "MONOCHROME2"
-        found.append(f"PresentationLUTShape {shape} contradicts {kind}, by which the image is shown; check black and white")
+        found.append(
+            f"PresentationLUTShape {shape} contradicts {kind}, by which the image is shown; check black and white"
+        )
     elif shape not in (None, "IDENTITY", "INVERSE") or dataset.get("PresentationLUTSequence"):
         found.append("a presentation table (PresentationLUTShape or -Sequence) is not applied")
     found += [
@@ -54,7 +56,10 @@ def _is_lateral(dataset: pydicom.Dataset) -> bool:
 
 
 def _is_raw(dataset: pydicom.Dataset) -> bool:
-    names = [*words(dataset, "PresentationIntentType"), *(pydicom.uid.UID(text).name for text in texts(dataset, "SOPClassUID"))]
+    names = [
+        *words(dataset, "PresentationIntentType"),
+        *(pydicom.uid.UID(text).name for text in texts(dataset, "SOPClassUID")),
+    ]
     return any("for processing" in name.lower() for name in names)
 
 

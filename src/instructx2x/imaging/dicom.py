@@ -225,7 +225,9 @@ def _settle_modality(dataset: pydicom.Dataset) -> tuple[str, ...]:
         )
     notes = []
     if modalities and of_class is None and kind.name != kind:
-        notes.append(f"Modality is {modalities[0]}, but the SOP class is {label(kind.name)}; check that it is a radiograph")
+        notes.append(
+            f"Modality is {modalities[0]}, but the SOP class is {label(kind.name)}; check that it is a radiograph"
+        )
     if not modalities:
         notes.append(f"the header names no Modality; {of_class} was taken from its SOP class, {kind.name}")
     elif len(set(modalities)) > 1:
@@ -328,7 +330,9 @@ def _table(dataset: pydicom.Dataset, values: np.ndarray, counts: np.ndarray) -> 
         raise InputError("the lookup table rises and falls, so no edit can be stored; remove the LUT")
     # A LUT of one value is no display at all, and refused by the caller.
     if table is not None and not tables.is_telling(table, counts) and (kind == "VOI window" or np.ptp(table) > 0):
-        notes.append(f"the {kind} shows nearly every pixel alike, as one of another bit depth; shown by the range of its values")
+        notes.append(
+            f"the {kind} shows nearly every pixel alike, as one of another bit depth; shown by the range of its values"
+        )
         table = None
         _forget_window(dataset)
     if table is None:

@@ -20,6 +20,8 @@ from .radiograph import MAX_PIXELS, check_scans
 
 MAX_BYTES = 1 << 30
 PNG, JPEG, BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"
+# For Image.open, where the package opens pictures of its own.
+FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 

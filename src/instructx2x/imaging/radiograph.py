@@ -184,7 +184,11 @@ def as_stored(edited: Radiograph, source: Radiograph) -> Radiograph | None:
         return replace(source, pixels=edited.pixels)
     last = source.first + len(source.table) - 1
     same_words = edited.pixels.itemsize == source.pixels.itemsize
-    if edited.text.get("Synthetic") != "yes" or edited.text.get("Stored value") != png_values(source)[1] or not same_words:
+    if (
+        edited.text.get("Synthetic") != "yes"
+        or edited.text.get("Stored value") != png_values(source)[1]
+        or not same_words
+    ):
         return None
     values = edited.pixels.astype(np.int32)
     values = last - values if source.inverted else values + source.first

@@ -71,7 +71,9 @@ def _layout(dataset: pydicom.Dataset) -> tuple[int, int, int, int, int]:
     high = whole(dataset, "HighBit")
     if high not in (None, bits - 1):
         # Values at the top of their words and a wrong tag look alike; a guess would be wrong by a factor of 16.
-        raise InputError(f"high bit {high} (HighBit), not {bits - 1} as BitsStored asks for; correct it, or shift the values")
+        raise InputError(
+            f"high bit {high} (HighBit), not {bits - 1} as BitsStored asks for; correct it, or shift the values"
+        )
     dataset.PhotometricInterpretation, dataset.PixelRepresentation = photometric, signed
     return allocated, bits, signed, height, width
 

@@ -17,6 +17,7 @@ MOST_BEYOND = 0.9
 LEAST_PART = 0.3
 BEYOND_ONE_END = 0.6
 
+
 def storable(bits: int, signed: bool) -> np.ndarray:
     """Every value that `bits` bits can store, in rising order: (2**bits,) int64."""
     return np.arange(1 << bits, dtype=np.int64) - ((1 << (bits - 1)) if signed else 0)

@@ -19,8 +19,20 @@ MAX_PIECES = 100_000
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 # None, LZW, JPEG of both kinds, Deflate, PackBits, Deflate again, LZMA, Zstandard.
 COMPRESSIONS = (1, 5, 6, 7, 8, 32773, 32946, 34925, 50000)
-NAMES = {2: "CCITT", 3: "CCITT", 4: "CCITT", 34712: "JPEG 2000", 33003: "JPEG 2000", 33005: "JPEG 2000", 34892: "DNG JPEG",
-         34887: "LERC", 50001: "WebP", 50002: "JPEG XL", 22610: "JPEG XR", 34934: "JPEG XR"}
+NAMES = {
+    2: "CCITT",
+    3: "CCITT",
+    4: "CCITT",
+    34712: "JPEG 2000",
+    33003: "JPEG 2000",
+    33005: "JPEG 2000",
+    34892: "DNG JPEG",
+    34887: "LERC",
+    50001: "WebP",
+    50002: "JPEG XL",
+    22610: "JPEG XR",
+    34934: "JPEG XR",
+}
 JPEG = (6, 7)
 FILL_ORDER = 266
 # Further pages, Exif, GPS and what cameras put below them: nothing of the picture.
