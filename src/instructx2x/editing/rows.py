@@ -82,7 +82,7 @@ def read_cells(table: Path, wanted: Sequence[str], optional: Sequence[str] = OPT
     """Read a CSV file of rows to edit: one mapping a row, from the column's name in small letters to its text.
 
     Cells may have commas, semicolons or tabs between them, and the file may be UTF-8, or UTF-16 as spreadsheets save
-    "Unicode text". Rows without any text are passed over. Line breaks and other blanks within an instruction are spaces.
+    "Unicode text". Rows without text are passed over. Line breaks and other blanks in an instruction are spaces.
 
     Args:
         table: the file.

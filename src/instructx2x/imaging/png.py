@@ -72,7 +72,7 @@ def survey(data: bytes) -> Png:
 
 def _check_packed(kind: bytes, body: bytes) -> None:
     """Refuse a text or profile that unpacks to more than 1 MiB."""
-    keyword, _, rest = body.partition(b"\0")
+    _, _, rest = body.partition(b"\0")
     if kind == b"iTXt" and rest[:1] == b"\1":
         packed = rest[2:].split(b"\0", 2)[-1]
     elif kind in (b"zTXt", b"iCCP"):
