@@ -204,7 +204,9 @@ def test_the_list_of_a_disc_is_named(odd):
     assert "DICOMDIR" in line(path)
 
 
-@pytest.mark.parametrize("text", ["monochrome2", " MONOCHROME2", "MONOCHROME2\\", "MONOCHROME2\\MONOCHROME2", "Monochrome2\0"])
+@pytest.mark.parametrize(
+    "text", ["monochrome2", " MONOCHROME2", "MONOCHROME2\\", "MONOCHROME2\\MONOCHROME2", "Monochrome2\0"]
+)
 def test_photometric_interpretation_written_oddly(odd, text):
     np.testing.assert_array_equal(read(odd(PhotometricInterpretation=text)).display(), read(odd()).display())
 

@@ -61,6 +61,7 @@ def segments(data: bytes, at: int = 2) -> Iterator[tuple[int, int, int]]:
     Raises:
         InputError: damage, or absurdly many segments or fill bytes.
     """
+    run = at
     for _ in range(MAX_SEGMENTS):
         at = data.find(b"\xff", at)
         fill = _FILL.match(data, at) if at >= 0 else None
@@ -78,11 +79,13 @@ def segments(data: bytes, at: int = 2) -> Iterator[tuple[int, int, int]]:
         if not at + 2 <= stop <= len(data):
             raise InputError(DAMAGED)
         if marker == 0xDA:
-            following = _NEXT.search(data, stop)
+            # The next run of fill bytes is looked for once, not from every scan anew.
+            if run < stop:
+                run = data.find(b"\xff" * MAX_FILL, stop)
+                run = len(data) if run < 0 else run
+            following = _NEXT.search(data, stop, run + 1)
             if following is None:
-                raise InputError(DAMAGED)
-            if data.find(b"\xff" * MAX_FILL, stop, following.start()) >= 0:
-                raise InputError(FILLED)
+                raise InputError(DAMAGED if run == len(data) else FILLED)
             stop = following.start()
         yield marker, begin, stop
         at = stop

@@ -15,6 +15,8 @@ DAMAGED = "a damaged TIFF, or one cut short; get an intact copy"
 MAX_ENTRIES = 1_000
 MAX_VALUES = 64 << 20
 MAX_PIECES = 100_000
+# Offsets and byte counts of strips and of tiles.
+PIECES = (273, 279, 324, 325)
 # Bytes of a value of each type; unknown ones are passed over by readers.
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 # None, LZW, JPEG of both kinds, Deflate, PackBits, Deflate again, LZMA, Zstandard.
@@ -47,7 +49,11 @@ def tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
         InputError: damage, a directory or values of absurd size.
     """
     start, entry, entries = _directory(data)
-    total = sum(number * SIZES.get(kind, 1) for _, kind, number, _ in entry.iter_unpack(entries))
+    total = 0
+    for tag, kind, number, _ in entry.iter_unpack(entries):
+        total += number * SIZES.get(kind, 1)
+        if tag in PIECES and number > MAX_PIECES:
+            raise InputError(f"a TIFF cut into more than {MAX_PIECES:,} pieces; save it anew")
     if total > MAX_VALUES:
         raise InputError("a TIFF directory that claims megabytes; save it anew")
     stream = BytesIO(data)
@@ -74,8 +80,6 @@ def checked(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
     offsets, counts = pieces(found)
     if not offsets:
         raise InputError("a TIFF without strips or tiles; get an intact copy")
-    if len(offsets) > MAX_PIECES:
-        raise InputError(f"a TIFF cut into more than {MAX_PIECES:,} pieces; save it anew")
     if found.get(TiffImagePlugin.TILEWIDTH, 1) * found.get(TiffImagePlugin.TILELENGTH, 1) > MAX_PIXELS:
         raise InputError("a TIFF with tiles of more than 100 megapixels; save it anew")
     if sum(counts) > len(data):
@@ -87,7 +91,7 @@ def checked(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
 
 def pieces(found: Mapping) -> tuple[Sequence[int], Sequence[int]]:
     """Offsets and byte counts of the strips, or of the tiles."""
-    for offsets, counts in ((273, 279), (324, 325)):
+    for offsets, counts in (PIECES[:2], PIECES[2:]):
         if offsets in found:
             return found[offsets], found.get(counts, ())
     return (), ()
