@@ -1,4 +1,4 @@
-"""Built files that would keep a decoder busy for minutes or fill the memory: refused soon, before a library sees them."""
+"""Built files that would keep a decoder busy for minutes or fill the memory: refused before a library sees them."""
 
 import io
 import os
