@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from instructx2x.errors import InputError
+from instructx2x.files import label
 
 
 def check_columns(path: Path, columns: Sequence[str]) -> list[str]:
@@ -32,6 +33,21 @@ def read_columns(path: Path, columns: Sequence[str], *, optional: Sequence[str] 
     header = check_columns(path, columns)
     wanted = [*columns, *(column for column in optional if column in header)]
     return _read(path, columns=wanted).select(wanted)
+
+
+def check_harmless(table: pl.DataFrame, path: Path) -> None:
+    """Refuse cells that a spreadsheet would run as a formula; asked of every CSV file before it is written.
+
+    Raises:
+        InputError: a text begins with =, +, -, @, a tab or a line end; the line shows it.
+    """
+    for column in table.select(pl.col(pl.String)):
+        run = column.filter(column.str.contains(r"^[=+\-@\t\r\n]").fill_null(False))
+        if len(run):
+            raise InputError(
+                f"{label(path)} would hold {run[0][:60]!r} in its column {column.name}, which spreadsheets run as a "
+                "formula: rename it in the source"
+            )
 
 
 def _read(path: Path, **options: object) -> pl.DataFrame:
