@@ -5,10 +5,12 @@ import zlib
 
 import imagecodecs
 import numpy as np
+import polars as pl
 import pytest
 import tifffile
 from PIL import Image
 
+from instructx2x.columns import check_harmless
 from instructx2x.errors import InputError, of_the_user
 from instructx2x.imaging import edited_suffix, read, write
 
@@ -144,3 +146,14 @@ def test_a_transparent_value(tmp_path, bits, used, colour):
 def test_too_little_memory_is_the_users_to_mend(error):
     assert "memory" in str(of_the_user(error))
     assert of_the_user(RuntimeError("another")) is None
+
+
+# Tables that are written.
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_no_cell_of_a_table_is_a_formula(tmp_path, text):
+    check_harmless(pl.DataFrame({"instruction": ["Add edema.", "a=1", None, ""], "tokens": [-1, 2, 3, 4]}), tmp_path)
+    with pytest.raises(InputError, match="formula") as caught:
+        check_harmless(pl.DataFrame({"instruction": ["Add edema.", text]}), tmp_path / "instructions.csv")
+    assert str(caught.value).isprintable()
