@@ -2,7 +2,8 @@
 
     python benchmarks/fuzz_inputs.py --count 10000 --seed 0 --out fuzz
 
-Every input is a valid image with one to three mutations (`fuzz_seeds.py`). A worker process reads it;
+Every input is a valid image with one to three mutations (`fuzz_seeds.py`). A worker process opens it as a region, and
+reads it;
 what can be read is also taken through the display and back, written, and read again. An input ends as
 
     read      a Radiograph whose display gives its own pixels back, and whose file holds them
@@ -42,8 +43,16 @@ def judge(folder: Path, path: Path) -> tuple[str, str]:
     """How one input ends, and the line that says why."""
     from instructx2x.errors import InputError, OutputError
     from instructx2x.imaging import edited_suffix, read, write
+    from instructx2x.imaging.pictures import open_picture
 
     before = sorted(folder.iterdir())
+    try:
+        open_picture(path)
+    except InputError as error:
+        if not str(error).isprintable():
+            return "crash", f"not one printable line: {str(error)!r}"
+    except Exception as error:
+        return "crash", f"as a region: {error!r}"[:200]
     try:
         radiograph = read(path)
         everywhere = np.ones(radiograph.pixels.shape, bool)

@@ -240,6 +240,97 @@ def jpeg_scans(data: bytes, rng: random.Random) -> bytes:
     return bytes(body[:after]) + bytes(body[scan:after]) * rng.choice((50, 2_000)) + bytes(body[after:])
 
 
+def jpeg_segments(data: bytes, rng: random.Random) -> bytes:
+    """Megabytes of Exif, comments, tables or fill bytes, in the head, between the scans or at the end."""
+    piece = rng.choice(
+        (b"\xff\xe1\x00\x0aExif\0\0aa", b"\xff\xfe\x00\x03a", b"\xff\xdb\x00\x02", b"\xff" * 8, b"\xff\xd8")
+    )
+    start = max(0, data.find(b"\xff\xd8\xff"))
+    at = rng.choice((start + 2, max(2, data.rfind(b"\xff\xda")), max(2, data.rfind(b"\xff\xd9"))))
+    return data[:at] + piece * (rng.choice((10**4, 10**6, 10**7)) // len(piece)) + data[at:]
+
+
+def jpeg_exif(data: bytes, rng: random.Random) -> bytes:
+    """An Exif block with entries that claim it whole, or a directory that follows itself."""
+    count = rng.choice((1, 100, 5_000))
+    entries = b"".join(
+        struct.pack("<HHII", rng.randrange(65536), rng.choice((2, 4, 7)), 60_000, 8) for _ in range(count)
+    )
+    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, count) + entries + struct.pack("<I", 8)
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", min(65_535, len(block) + 2)) + block[:65_533] + data[2:]
+
+
+def png_chunks(data: bytes, rng: random.Random) -> bytes:
+    """Very many chunks, or long ones."""
+    kind, size = rng.choice((b"tEXt", b"zTXt", b"eXIf", b"IDAT", b"tRNS", b"acTL")), rng.choice((0, 4, 10**6))
+    return data[:33] + chunk(kind, b"a\0" * (size // 2)) * (rng.choice((10**4, 10**7)) // (size + 12) + 1) + data[33:]
+
+
+def tiff_directory(data: bytes, rng: random.Random) -> bytes:
+    """A long directory, values of megabytes, or millions of strips, in the place of the file's own."""
+    order, mark = rng.choice((("<", b"II*\0"), (">", b"MM\0*")))
+    usual = [(256, 3, 56), (257, 3, 72), (258, 3, 8), (259, 3, rng.choice((1, 5, 7, 8))), (262, 3, 1), (277, 3, 1)]
+    entries = [struct.pack(f"{order}HHIHH", tag, kind, 1, value, 0) for tag, kind, value in usual]
+    for _ in range(rng.choice((2, 1_000, 60_000))):
+        tag = rng.choice((273, 279, 324, 325, 330, 34665, 34675, rng.randrange(65536)))
+        entries.append(struct.pack(f"{order}HHII", tag, rng.choice((1, 3, 4, 7)), rng.choice(NUMBERS), 8))
+    return mark + struct.pack(f"{order}IH", 8, len(entries)) + b"".join(entries) + bytes(4) + data
+
+
+def other_format(data: bytes, rng: random.Random) -> bytes:
+    """PostScript that never ends, archives, and what else an image library might open, under a picture's name."""
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 72 56\n{} loop\n%%EOF\n"
+    archive = io.BytesIO()
+    np.savez_compressed(archive, mask=np.zeros(10**6))
+    return rng.choice(
+        (
+            postscript,
+            b"\xc5\xd0\xd3\xc6" + struct.pack("<II", 32, len(postscript)) + bytes(22) + postscript,
+            archive.getvalue(),
+            b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + data,
+            b"GIF89a" + data,
+            b"BM" + data,
+            b"RIFF" + data[:4] + b"WEBP" + data,
+            b"\0\0\0\x0cjP  \r\n\x87\n" + data,
+        )
+    )
+
+
+def dicom_words(data: bytes, rng: random.Random) -> bytes:
+    """Elements with text that their VR forbids."""
+    dataset = pydicom.dcmread(io.BytesIO(data), force=True)
+    texts = (
+        b"2048,0",
+        b"\\2048",
+        b"AUTO",
+        b"nan",
+        b"1_0",
+        b"dx",
+        b" DX",
+        b"CR\\DX",
+        b"F\\L",
+        b"\0\0",
+        b"9" * 400,
+        b"\xff\xfe",
+    )
+    for keyword in rng.sample(KEYWORDS[:19], rng.randint(1, 3)):
+        tag, value = pydicom.tag.Tag(pydicom.datadict.tag_for_keyword(keyword)), rng.choice(texts)
+        vr = rng.choice(("DS", "IS", "CS", "UN", "LO"))
+        dataset[tag] = pydicom.dataelem.RawDataElement(tag, vr, len(value), value, 0, False, True)
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, dataset)
+    return buffer.getvalue()
+
+
+def dicom_fragments(data: bytes, rng: random.Random) -> bytes:
+    """An absurd table of offsets, or very many fragments."""
+    at, item = data.rfind(b"\xe0\x7f\x10\x00"), b"\xfe\xff\x00\xe0"
+    if at < 0:
+        return data
+    table = item + struct.pack("<I", rng.choice(NUMBERS)) + bytes(rng.choice((0, 8, 10**6)))
+    return data[: at + 12] + table + (item + bytes(4)) * rng.choice((0, 1, 200_000)) + data[at + 20 :]
+
+
 def tiff_entry(data: bytes, rng: random.Random) -> bytes:
     """An IFD entry with another type, count or value."""
     order = "<" if data[:2] == b"II" else ">"
@@ -325,10 +416,13 @@ def attempted(mutation):
 
 ANY = (flip, flip, truncate, splice, splice, number, number)
 MUTATIONS = {
-    "PNG": (*ANY, png_header, png_header, png_body, png_body, png_body, png_bomb),
-    "JPEG": (*ANY, jpeg_frame, jpeg_frame, jpeg_scans),
-    "TIFF": (*ANY, tiff_entry, tiff_entry, tiff_entry),
-    "DICOM": (*ANY, dicom_element, dicom_element, dicom_tags, dicom_tags, jpeg_frame, dicom_nested, dicom_deflated),
+    "PNG": (*ANY, png_header, png_header, png_body, png_body, png_body, png_bomb, png_chunks, other_format),
+    "JPEG": (*ANY, jpeg_frame, jpeg_frame, jpeg_scans, jpeg_segments, jpeg_segments, jpeg_exif, other_format),
+    "TIFF": (*ANY, tiff_entry, tiff_entry, tiff_entry, tiff_directory, tiff_directory, jpeg_segments, other_format),
+    "DICOM": (
+        *(*ANY, dicom_element, dicom_element, dicom_tags, dicom_tags, jpeg_frame, dicom_nested, dicom_deflated),
+        *(dicom_words, dicom_words, dicom_fragments, jpeg_segments),
+    ),
 }
 ZEROS = zlib.compress(bytes(200_000_000), 9)
 SEEDS = seeds()

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from instructx2x.errors import InputError
+from instructx2x.files import label
 from instructx2x.results.folders import is_plain_name
 
 
@@ -64,6 +65,21 @@ def _devices(values: pl.Series) -> Iterator[tuple[int, str]]:
     """Names that some systems keep for devices, however long they are."""
     found = values.str.contains(r"(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)").fill_null(False)
     yield from ((row + 1, values[row]) for row in found.arg_true())
+
+
+def check_harmless(table: pl.DataFrame, path: Path) -> None:
+    """Refuse cells that a spreadsheet would run as a formula; asked of every CSV file before it is written.
+
+    Raises:
+        InputError: a text begins with =, +, -, @, a tab or a line end; the line shows it.
+    """
+    for column in table.select(pl.col(pl.String)):
+        run = column.filter(column.str.contains(r"^[=+\-@\t\r\n]").fill_null(False))
+        if len(run):
+            raise InputError(
+                f"{label(path)} would hold {run[0][:60]!r} in its column {column.name}, which spreadsheets run as a "
+                "formula: rename it in the source"
+            )
 
 
 def _read(path: Path, **options: object) -> pl.DataFrame:

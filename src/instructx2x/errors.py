@@ -4,6 +4,8 @@ Every one carries a single line that says what is wrong and what to do; the comm
 with code 2. Anything else that escapes is a defect of this package.
 """
 
+import errno
+
 
 class InstructX2XError(Exception):
     """Base of every error that is the input's, not the program's."""
@@ -33,6 +35,10 @@ def of_the_user(error: Exception) -> InstructX2XError | None:
     """The error as one that a user can act on, or None where it is a defect of this package."""
     if isinstance(error, InstructX2XError):
         return error
+    # NumPy and Pillow say it with MemoryError, the system with ENOMEM, torch on the CPU with words alone.
+    short_of_memory = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    if short_of_memory or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)):
+        return InputError("not enough memory for this image: free some, or scale the image down")
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported to ask
         return ModelError("out of memory on the GPU: close what else uses it, or compute on the CPU (--device cpu)")
     return None

@@ -1,3 +1,7 @@
+import os
+import unicodedata
+from pathlib import Path
+
 import pytest
 
 from instructx2x.editing.rows import RESERVED, folder_rows, table_rows
@@ -97,3 +101,75 @@ def test_a_folders_images(tmp_path):
     for empty in (tmp_path / "sub.png", tmp_path / "nowhere"):
         with pytest.raises(InputError, match=empty.name):
             folder_rows(empty, "Add edema")
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("first", ["", "sep={}\n"])
+def test_tables_as_spreadsheets_save_them(table, ends, encoding, delimiter, first):
+    text = first.format(delimiter) + "image,instruction,seed\né.png,Add edema,3.0\n,,\n , \nb.png,Remove edema,\n"
+    text = text.replace(",", delimiter).replace("\n", ends)
+    rows = table_rows(table(text, encoding), seed=7)
+    assert [(row.image, row.instruction, row.seed) for row in rows] == [
+        ("é.png", "Add edema", 3),
+        ("b.png", "Remove edema", 7),
+    ]
+
+
+@pytest.mark.parametrize(
+    "cell, seed", [("3.0", 3), ("3.", 3), ("0.000", 0), ("3.5", None), ("1e3", None), ("-0.0", None)]
+)
+def test_whole_numbers_with_a_point(table, cell, seed):
+    assert table_rows(table(f"image,instruction,seed\na.png,Add edema,{cell}\n"))[0].seed == seed
+
+
+def test_line_breaks_in_cells_stay_within_their_row(table):
+    rows = table_rows(table('image,instruction\n"a\nb.png","Add\n edema"\nc\x07.png,Add edema\n'))
+    assert [row.instruction for row in rows] == ["Add edema", "Add edema"]
+    assert rows[0].path.name == "a\nb.png"
+    for row in rows:
+        assert row.image.isprintable() and row.folder.isprintable()
+
+
+def test_results_folders_have_names_that_systems_take(table):
+    long = "ü" * 120
+    rows = table_rows(table(f"image\n{long}.png\n{long}.png\nsheet-2.png.png\nsheet.png.png\n"), "Add edema")
+    assert all(len(row.folder.encode()) < 200 for row in rows)
+    assert rows[0].folder != rows[1].folder
+    assert not any(row.folder.startswith("sheet") and row.folder.endswith(".png") for row in rows)
+
+
+def test_names_composed_in_another_way(table, tmp_path):
+    place = tmp_path / unicodedata.normalize("NFD", "Röntgen")
+    place.mkdir()
+    (place / unicodedata.normalize("NFC", "é.png")).write_text("")
+    names = [unicodedata.normalize(form, "Röntgen/é.png") for form in ("NFC", "NFD")]
+    for row in table_rows(table("image\n" + "\n".join(names)), "Add edema"):
+        assert row.path.is_file()
+
+
+def test_the_home_folder_and_backslashes(table, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home/sub").mkdir(parents=True)
+    for name in ("home/sub/a.png", "~b.png", "c\\d.png"):
+        (tmp_path / name).write_text("")
+    cells = ["~/sub/a.png", "home\\sub\\a.png", "~b.png", "c\\d.png", "~\\sub\\a.png"]
+    rows = table_rows(table("image\n" + "\n".join(cells)), "Add edema")
+    assert all(row.path.is_file() for row in rows)
+    assert [rows[2].path.name, rows[3].path.name] == ["~b.png", "c\\d.png"]  # files of these very names
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "nul"])
+def test_tables_that_are_no_files(tmp_path, kind):
+    path = {"pipe": tmp_path / "pipe", "device": "/dev/zero", "nul": "a\0b"}[kind]
+    if kind == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(InputError, match="CSV"):
+        table_rows(Path(path))
+
+
+def test_the_list_of_a_disc_is_no_image(tmp_path):
+    for name in ("DICOMDIR", "dicomdir", "IM0001"):
+        (tmp_path / name).write_text("")
+    assert [row.image for row in folder_rows(tmp_path, "Add edema")] == ["IM0001"]

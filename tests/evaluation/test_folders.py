@@ -1,6 +1,7 @@
 """Folders of edited images: which image is whose, what size it may have, and which maps are believed."""
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
@@ -8,6 +9,7 @@ from instructx2x.errors import InputError
 from instructx2x.evaluation.cases import read_cases
 from instructx2x.evaluation.folders import find_edited, read_edited, read_maps
 from instructx2x.imaging.reading import read
+from instructx2x.imaging.writing import eight_bit, write
 
 
 @pytest.fixture
@@ -96,4 +98,46 @@ def test_maps_that_are_not_believed(tmp_path, make_chest):
         read_maps(image, (96, 80))
     maps.write_bytes(maps.read_bytes()[:100])
     with pytest.raises(InputError, match="damaged"):
+        read_maps(image, (96, 80))
+
+
+def lossy_dicom(path, pixels, bits, **tags):
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    signed = int(pixels.dtype.kind == "i")
+    size = {"Rows": pixels.shape[0], "Columns": pixels.shape[1], "BitsAllocated": 8 * pixels.itemsize}
+    kind = {"SOPClassUID": pydicom.uid.ComputedRadiographyImageStorage, "SOPInstanceUID": "1.2", "Modality": "CR"}
+    depth = {"BitsStored": bits, "HighBit": bits - 1, "PixelRepresentation": signed, "LossyImageCompression": "01"}
+    for keyword, value in (kind | size | depth | {"PhotometricInterpretation": "MONOCHROME2"} | tags).items():
+        setattr(dataset, keyword, value)
+    dataset.add_new("PixelData", "OW", pixels.tobytes())
+    dataset.save_as(path, enforce_file_format=True)
+    return read(path)
+
+
+@pytest.mark.parametrize("dtype, bits", [("u1", 8), ("u2", 12), ("u2", 16), ("i2", 12)])
+@pytest.mark.parametrize("window", [None, 0.5])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_an_edited_png_is_displayed_as_its_source(tmp_path, make_chest, dtype, bits, window, photometric):
+    """A lossy source's edit is a PNG of stored values, which alone would be shown by a window of its own."""
+    low, most = (-(1 << bits - 1), (1 << bits - 1) - 1) if dtype == "i2" else (0, (1 << bits) - 1)
+    pixels = (low + make_chest(maximum=(1 << bits) - 1, dtype=np.uint16).astype(int)).astype(dtype)
+    tags = {"WindowCenter": (low + most) // 2, "WindowWidth": int((most - low) * window)} if window else {}
+    source = lossy_dicom(tmp_path / "a.dcm", pixels, bits, PhotometricInterpretation=photometric, **tags)
+    where = np.zeros(pixels.shape, bool)
+    where[20:40, 20:40] = True
+    edited = source.with_display(1 - source.display(), where)
+    write(edited, tmp_path / "edited.png", text={"Synthetic": "yes"})
+    np.testing.assert_array_equal(read_edited(tmp_path / "edited.png", source), edited.display())
+    # Anyone else's picture of eight bits is brightness.
+    Image.fromarray(eight_bit(source.display())).save(tmp_path / "other.png")
+    assert np.abs(read_edited(tmp_path / "other.png", source) - source.display()).max() < 0.003
+
+
+def test_archives_without_end_are_not_opened(tmp_path, make_chest):
+    image = save(tmp_path / "a.png", make_chest())
+    end = b"PK\5\6" + bytes(8) + (1 << 30).to_bytes(4, "little") + bytes(6)
+    (tmp_path / "a.npz").write_bytes(b"PK\3\4" + bytes(99) + end)
+    with pytest.raises(InputError, match=r"a\.npz"):
         read_maps(image, (96, 80))

@@ -280,7 +280,9 @@ def test_the_radiograph_does_not_carry_stale_pixels(make_picture, make_dicom):
 @pytest.mark.parametrize("modality", ["CT", "MR", "OT", "US", "XA", "C\nR", "", None])
 @pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")
 def test_other_modalities(make_picture, make_dicom, modality):
-    message = refused(make_dicom(make_picture(np.uint16, 0, 4095), 12, Modality=modality))
+    # Without a Modality, the SOP class would decide.
+    known = {} if modality else {"SOPClassUID": None, "preamble": False}
+    message = refused(make_dicom(make_picture(np.uint16, 0, 4095), 12, Modality=modality, **known))
     assert "Modality" in message if not modality else "not a projection radiograph" in message
 
 
@@ -305,7 +307,6 @@ def test_other_modalities(make_picture, make_dicom, modality):
         ({"PatientOrientation": ["L", "H"]}, "PatientOrientation"),
         ({"RescaleSlope": 0, "RescaleIntercept": 0}, "RescaleSlope"),
         ({"WindowCenter": 100, "WindowWidth": 0}, "WindowWidth"),
-        ({"WindowCenter": 9000, "WindowWidth": 10}, "no contrast"),
         ({"WindowCenter": 100, "WindowWidth": 9, "VOILUTFunction": "CUBIC"}, "VOILUTFunction"),
         ({"VOILUTSequence": lut(0, [0, 9, 3, 12], 12)}, "rises and falls"),
         ({"VOILUTSequence": lut(0, [7, 7], 12)}, "no contrast"),

@@ -55,12 +55,13 @@ def test_as_they_are(tmp_path, start):
 
 @pytest.mark.filterwarnings("ignore")
 def test_as_if_all_were_radiographs(tmp_path):
-    """Most are refused for their modality before their pixels are looked at; here they say DX."""
+    """Most are refused for their modality before their pixels are looked at; here they say DX, and upright."""
     accepted = []
     for path in FILES:
         try:
             dataset = pydicom.dcmread(path)
             dataset.Modality = "DX"
+            dataset.PatientOrientation = ["L", "F"]
             dataset.save_as(tmp_path / "chest.dcm")
         except Exception:
             continue

@@ -23,6 +23,7 @@ from instructx2x.anatomy.marks import CHESTXDET, Mark, read_marks
 from instructx2x.anatomy.priors import GRID, SUBCELLS, Priors
 from instructx2x.columns import read_columns
 from instructx2x.errors import InputError
+from instructx2x.imaging.pictures import FORMATS, open_picture
 
 ATTRIBUTIONS = {
     "NIH BBox_List_2017": "Wang et al., ChestX-ray8, CVPR 2017; NIH Clinical Center, "
@@ -214,7 +215,7 @@ def measure_frame(data: Path, every: int = 1) -> LungFrame:
     table = read_columns(Path(data) / "metadata.csv", ["file", "source", "split", "qc"]).filter(wanted).sort("file")
     found = []
     for name in table["file"][::every]:
-        with Image.open(Path(data) / name) as image:
+        with Image.open(Path(data) / name, formats=FORMATS) as image:
             lungs = segment_lungs(np.asarray(image.convert("L"), dtype=np.float32) / 255)
         if lungs.plausible:
             frame = lung_frame(lungs)
@@ -226,10 +227,9 @@ def measure_frame(data: Path, every: int = 1) -> LungFrame:
 
 def _read_mask(path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as image:
-            mask = np.asarray(image.convert("L")) > 127
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read the lung mask {path}: {error}") from None
+        mask = np.asarray(open_picture(path).convert("L")) > 127
+    except InputError as error:
+        raise InputError(f"cannot read the lung mask {error}") from None
     if not mask.any():
         raise InputError(f"the lung mask {path} is empty")
     return mask

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
 import numpy as np
-from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin
+from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from ..errors import InputError, OutputError
-from ..imaging import MIN_SIDE, Frame, atomic_write, eight_bit, read
+from ..files import contents
+from ..imaging import MIN_SIDE, Frame, atomic_write, eight_bit, jpeg, read
+from ..imaging.pictures import JPEG, MAX_BYTES
 from ..imaging.radiograph import check_scans, check_size, label
-from ..imaging.reading import JPEG, MAX_BYTES
 from ..imaging.writing import text_entries
 from ..progress import progress
 from ..results.folders import sweep
@@ -228,18 +229,14 @@ def _plain_jpeg(source: Path) -> Image.Image | None:
     and their display.
     """
     try:
-        if not source.is_file() or source.stat().st_size > MAX_BYTES:
+        data = contents(source, MAX_BYTES)
+        if not data.startswith(JPEG):
             return None
-        data = source.read_bytes()
-    except (OSError, ValueError):
-        return None
-    if not data.startswith(JPEG):
-        return None
-    try:
-        image = JpegImagePlugin.JpegImageFile(BytesIO(data))
-        check_size(image.height, image.width)
-        check_scans(data, image.height * image.width)
-        if image.mode != "L" or image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        found = jpeg.bare(data)
+        check_size(found.height, found.width)
+        check_scans(found.data, found.height * found.width)
+        image = JpegImagePlugin.JpegImageFile(BytesIO(found.data))
+        if image.mode != "L" or found.orientation != 1:
             return None
         image.load()
         return image

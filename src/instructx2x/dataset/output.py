@@ -24,6 +24,7 @@ from typing import Any, Literal
 import polars as pl
 
 from instructx2x import __version__
+from instructx2x.columns import check_harmless
 from instructx2x.dataset.card import card
 from instructx2x.dataset.images import Preparation, prepare_images
 from instructx2x.dataset.rejects import Reason
@@ -154,7 +155,9 @@ def finish(collected: Collected, out: Path, images: Images) -> dict[str, Any]:
     test_images = "".join(f"{dicom}\n" for dicom in sorted(collected.test_images))
     atomic_write(out / "test_images.txt", lambda file: file.write_text(test_images, encoding="utf-8"))
     if images.layout == "official":
-        atomic_write(out / "instructions.csv", official_table(pl.concat(parts.values())).write_csv)
+        official = official_table(pl.concat(parts.values()))
+        check_harmless(official, out / "instructions.csv")
+        atomic_write(out / "instructions.csv", official.write_csv)
     report = _report(collected, table, rejects, {row["row"] for row in accepted})
     atomic_write(out / "README.md", lambda file: file.write_text(card(report), encoding="utf-8"))
     text = json.dumps(report, indent=2) + "\n"

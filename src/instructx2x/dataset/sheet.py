@@ -10,6 +10,7 @@ import polars as pl
 from PIL import Image, ImageDraw, ImageFont
 
 from instructx2x.errors import InputError
+from instructx2x.imaging.pictures import FORMATS
 
 PANEL, GAP, CAPTION = 256, 8, 62  # pixels
 MAX_PAIRS = 60
@@ -55,7 +56,7 @@ def contact_sheet(folder: Path, table: pl.DataFrame, count: int = 12, seed: int 
 
 def _panel(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.convert("L").resize((PANEL, PANEL), Image.Resampling.LANCZOS)
     except Exception as error:  # whatever a decoder says of damage
         raise InputError(f"{path} is missing or damaged: run x2x dataset build again, it goes on there") from error

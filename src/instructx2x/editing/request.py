@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from instructx2x.editing import profiles
 from instructx2x.errors import InputError, InstructionError
+from instructx2x.files import label
+from instructx2x.imaging.pictures import open_picture
 from instructx2x.instructions.edits import Edit
 from instructx2x.instructions.language import parse, render
 from instructx2x.instructions.terms import MAX_CHARACTERS
@@ -154,18 +155,23 @@ def _read_region(region: Region | None, name: str, shape: tuple[int, int]) -> Ar
     if isinstance(region, str) and _BOXES.fullmatch(region):
         return Area(_boxes(region, name, shape), region)
     origin = "an array" if isinstance(region, np.ndarray) else Path(region).name
-    wanted = f"{name} must have the image's size, {width} x {height} pixels"
+    wanted = f"must have the image's size, {width} x {height} pixels"
     if not isinstance(region, np.ndarray):
+
+        def check(found_width: int, found_height: int) -> None:
+            if (found_width, found_height) != (width, height):
+                raise InputError(f"{wanted}, not {found_width} x {found_height}")
+
         try:
-            with Image.open(region) as picture:
-                # Before it is decoded, so that a huge picture costs nothing.
-                if picture.size != (width, height):
-                    raise InputError(f"{wanted}, not {picture.width} x {picture.height}")
-                region = np.asarray(picture.convert("L"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise InputError(f"{name} {region} cannot be read as a picture") from error
+            picture = open_picture(region, check)
+        except InputError as error:
+            raise InputError(f"{name} {error}") from error
+        # Deep values as they are: clipped to 8 bits, all that is not black would be white.
+        region = np.asarray(picture if picture.mode[0] in "IF" else picture.convert("L"))
+        if not np.isfinite(region).all():
+            raise InputError(f"{name} {label(origin)}: values that are not finite; save it with 8 bits")
     if region.shape != (height, width):
-        raise InputError(f"{wanted}, as an array of its height x width")
+        raise InputError(f"{name} {wanted}, as an array of its height x width")
     return Area((region > 0) & (region >= region.max() / 2), origin)
 
 

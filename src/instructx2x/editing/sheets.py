@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from instructx2x import NOTICE
 from instructx2x.editing import pictures
 from instructx2x.editing.rows import PAGE
+from instructx2x.imaging.pictures import FORMATS
 from instructx2x.imaging.writing import text_entries, write_png
 from instructx2x.results.folders import clean
 
@@ -71,7 +72,7 @@ def _tile(entry: dict[str, Any], out: Path) -> Image.Image:
     lines = [f"{entry['row']}  {entry['image']}  seed {entry['seed']}", entry["instruction"]]
     if entry["status"] == "done":
         try:
-            with Image.open(out / entry["folder"] / "comparison.png") as picture:
+            with Image.open(out / entry["folder"] / "comparison.png", formats=FORMATS) as picture:
                 panels = pictures.panels(np.asarray(picture))
         except OSError:
             lines[1] = "its comparison.png is gone"

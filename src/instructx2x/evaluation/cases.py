@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +12,9 @@ import polars as pl
 
 from instructx2x.dataset.people import OLDEST, SEXES
 from instructx2x.dataset.table import edits_from_rows, load_dataset
-from instructx2x.editing.rows import Row, named, read_cells, seed_in
+from instructx2x.editing.rows import Row, finder, named, read_cells, seed_in, whole_in
 from instructx2x.errors import InputError, InstructionError
+from instructx2x.files import label
 from instructx2x.instructions import Edit, Operation, parse, render
 
 OPTIONAL = ("instruction", "seed", "patient", "view", "sex", "age", "findings", "target", "target_findings", "boxes")
@@ -129,7 +130,7 @@ def read_cases(
     files = [path for case in cases for path in (case.row.path, case.target) if path is not None]
     absent = [path for path in dict.fromkeys(files) if not _is_there(path)]
     if absent:
-        raise InputError(f"{len(absent)} of {len(set(files))} images are not there, the first is {absent[0]}")
+        raise InputError(f"{len(absent)} of {len(set(files))} images are not there, the first is {label(absent[0])}")
     return cases
 
 
@@ -190,16 +191,17 @@ def _known(findings: list[str] | None) -> frozenset[str] | None:
 
 def _table_cases(table: Path, images: Path, instruction: str | None) -> list[Case]:
     cells = read_cells(table, ("image", "instruction") if instruction is None else ("image",), OPTIONAL)
+    find = finder(images)
     rows = named(
-        (cell["image"], images / cell["image"], cell.get("instruction") or instruction or "", _seed(cell))
+        (cell["image"], find(cell["image"]), cell.get("instruction") or instruction or "", _seed(cell))
         for cell in cells
     )
     cases = []
     for row, cell in zip(rows, cells, strict=True):
         try:
-            cases.append(_case(row, cell, images))
+            cases.append(_case(row, cell, find))
         except (InputError, InstructionError, ValueError) as error:
-            raise InputError(f"{table}, case {row.number} ({row.image}): {error}") from error
+            raise InputError(f"{label(table)}, case {row.number} ({row.image}): {error}") from error
     return cases
 
 
@@ -207,7 +209,7 @@ def _seed(cell: dict[str, str]) -> int | None:
     return seed_in(cell.get("seed", ""), 0)
 
 
-def _case(row: Row, cell: dict[str, str], images: Path) -> Case:
+def _case(row: Row, cell: dict[str, str], find: Callable[[str], Path]) -> Case:
     if row.seed is None:
         raise InputError("seed must be a whole number of 0 or more")
     sex, view, age = cell.get("sex", "").upper(), cell.get("view", "").upper(), cell.get("age", "")
@@ -230,7 +232,7 @@ def _case(row: Row, cell: dict[str, str], images: Path) -> Case:
         sex,
         years,
         _findings(cell.get("findings", "")),
-        images / target if target else None,
+        find(target) if target else None,
         _findings(cell.get("target_findings", "")) if target else None,
         _boxes(cell.get("boxes", "")),
     )
@@ -256,8 +258,8 @@ def _finding(word: str) -> str:
 def _boxes(text: str) -> tuple[Box, ...]:
     boxes = []
     for part in filter(None, map(str.strip, text.split(";"))):
-        numbers = part.split(",")
-        if len(numbers) != 4 or not all(number.strip().isdigit() for number in numbers):
+        numbers = [whole_in(number) for number in part.split(",")]
+        if len(numbers) != 4 or None in numbers:
             raise InputError(f"boxes must be x,y,width,height in pixels, several with ; between them, not {part!r:.40}")
-        boxes.append(tuple(map(int, numbers)))
+        boxes.append(tuple(numbers))
     return tuple(boxes)

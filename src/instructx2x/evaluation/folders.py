@@ -10,7 +10,6 @@ from __future__ import annotations
 import unicodedata
 import zipfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,9 @@ import numpy as np
 from instructx2x.editing.rows import IMAGE_SUFFIXES
 from instructx2x.errors import InputError
 from instructx2x.evaluation.cases import Case
+from instructx2x.files import check_archive
 from instructx2x.imaging.geometry import resize
-from instructx2x.imaging.radiograph import Radiograph
+from instructx2x.imaging.radiograph import Radiograph, as_stored
 from instructx2x.imaging.reading import read
 
 # An image whose sides are in this proportion of the source's, or that is square, is the source stretched.
@@ -76,8 +76,8 @@ def _plain(name: str) -> str:
 def read_edited(path: Path, source: Radiograph) -> np.ndarray:
     """The brightness of an edited image at its source's size: (H, W) float32 in [0, 1].
 
-    An image of the source's format, depth and size holds the same kind of stored values and is displayed as the source
-    is. A window found in its own values would differ as soon as one pixel does.
+    An image that holds the same kind of stored values (`imaging.radiograph.as_stored`) is displayed as the source is.
+    A window found in its own values would differ as soon as one pixel does.
 
     Raises:
         InputError: it cannot be read, or has another aspect than its source and is not square.
@@ -86,8 +86,7 @@ def read_edited(path: Path, source: Radiograph) -> np.ndarray:
     height, width = source.pixels.shape
     rows, columns = edited.pixels.shape
     if (rows, columns) == (height, width):
-        alike = all(getattr(edited, name) == getattr(source, name) for name in ("format", "bits", "first", "inverted"))
-        return (replace(source, pixels=edited.pixels) if alike else edited).display()
+        return (as_stored(edited, source) or edited).display()
     aspect = (rows / columns) / (height / width)
     if rows != columns and abs(aspect - 1) > SAME_ASPECT:
         raise InputError(
@@ -108,6 +107,7 @@ def read_maps(path: Path, shape: tuple[int, int]) -> dict[str, np.ndarray]:
         return {}
     maps = {}
     try:
+        check_archive(beside)
         with zipfile.ZipFile(beside), np.load(beside, allow_pickle=False) as stored:
             for name in ("mask", *MAPS):
                 if name in stored:

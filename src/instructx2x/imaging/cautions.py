@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pydicom
 
-from .header import listed
+from .header import quoted, texts, words
 from .terms import LATERAL_VIEWS, body_part
 
 LATERAL_MEANINGS = {"lateral", "left lateral", "right lateral", "left-lateral", "right-lateral"}
@@ -13,8 +13,8 @@ LATERAL_MEANINGS = {"lateral", "left lateral", "right lateral", "left-lateral", 
 def of(dataset: pydicom.Dataset) -> tuple[str, ...]:
     """Warnings about a data set, one line each; only what its header states, no guess from the pixels."""
     found = []
-    mammogram = dataset.get("Modality") == "MG"
-    part = str(dataset.get("BodyPartExamined") or "").upper()[:16]
+    mammogram = "MG" in words(dataset, "Modality")
+    part = next(iter(words(dataset, "BodyPartExamined")), "")[:16]
     if mammogram:
         found.append("the source is a mammogram; models and anatomy are those of frontal chest X-rays")
     elif part and not any(word in part for word in ("CHEST", "THORAX", "LUNG", "RIB", "HEART")):
@@ -31,18 +31,46 @@ def of(dataset: pydicom.Dataset) -> tuple[str, ...]:
         found.append(
             "the header says that text in the pixels names the patient (BurnedInAnnotation); edits show it too"
         )
+    rows = words(dataset, "PatientOrientation")
+    if rows and any(text[0] not in "LRAPHF" for text in rows):
+        found.append(f"PatientOrientation {quoted(dataset, 'PatientOrientation')} is not understood; check the sides")
+    shape = next(iter(words(dataset, "PresentationLUTShape")), None)
+    inverted = "MONOCHROME1" in words(dataset, "PhotometricInterpretation")
+    if shape == ("IDENTITY" if inverted else "INVERSE"):
+        kind = "MONOCHROME1" if inverted else "MONOCHROME2"
+        found.append(
+            f"PresentationLUTShape {shape} contradicts {kind}, by which the image is shown; check black and white"
+        )
+    elif shape not in (None, "IDENTITY", "INVERSE") or dataset.get("PresentationLUTSequence"):
+        found.append("a presentation table (PresentationLUTShape or -Sequence) is not applied")
+    found += [
+        f"{keyword} {quoted(dataset, keyword)}: pixels that are not square; the image is shown out of proportion"
+        for keyword in ("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing")
+        if _is_stretched(texts(dataset, keyword))
+    ]
     return tuple(found)
 
 
 def _is_lateral(dataset: pydicom.Dataset) -> bool:
-    position = str(dataset.get("ViewPosition") or "").strip().upper()
     codes = dataset.get("ViewCodeSequence") or []
-    meanings = {str(code.get("CodeMeaning")).strip().lower() for code in codes}
+    meanings = {text.lower() for code in codes for text in texts(code, "CodeMeaning")}
     # The rows of a lateral run from front to back.
-    rows = [str(part) for part in listed(dataset.get("PatientOrientation"))][:1]
-    return position in LATERAL_VIEWS or bool(meanings & LATERAL_MEANINGS) or rows[:1] in (["A"], ["P"])
+    rows = words(dataset, "PatientOrientation")[:1]
+    positions = set(words(dataset, "ViewPosition"))
+    return bool(positions & LATERAL_VIEWS or meanings & LATERAL_MEANINGS or (rows and rows[0][0] in "AP"))
 
 
 def _is_raw(dataset: pydicom.Dataset) -> bool:
-    names = (str(dataset.get("PresentationIntentType")), str(pydicom.uid.UID(dataset.get("SOPClassUID", "")).name))
+    names = [
+        *words(dataset, "PresentationIntentType"),
+        *(pydicom.uid.UID(text).name for text in texts(dataset, "SOPClassUID")),
+    ]
     return any("for processing" in name.lower() for name in names)
+
+
+def _is_stretched(sides: list[str]) -> bool:
+    try:
+        height, width = map(float, sides)
+    except ValueError:
+        return False
+    return height > 0 and width > 0 and not 0.99 <= height / width <= 1.01

@@ -9,14 +9,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from pydicom import encaps, uid
+from pydicom import uid
 
 from ..errors import InputError
+from . import jpeg
 from .radiograph import check_scans
 
 # Transfer syntax -> the decoder of imagecodecs, and whether it is meant to lose something. One library for all:
@@ -38,6 +37,7 @@ CODECS = {
     uid.RLELossless: ("rle", False),
 }
 DECODER = Path(__file__).with_name("decoder.py")
+ITEM, DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 MAX_FRAGMENTS = 100_000
 # Of processor time, which the decoder bounds itself; on a busy machine the clock may show ten times as much.
 START_SECONDS = 6
@@ -68,12 +68,17 @@ def frame(pixel_data: bytes) -> bytes:
     Raises:
         InputError: damaged, or in absurdly many pieces.
     """
-    stream = BytesIO(pixel_data)
-    encaps.parse_basic_offsets(stream)
-    fragments = list(islice(encaps.generate_fragments(stream), MAX_FRAGMENTS + 1))
-    if not fragments or len(fragments) > MAX_FRAGMENTS:
+    fragments, at = [], 0
+    while len(fragments) <= MAX_FRAGMENTS and pixel_data[at : at + 4] == ITEM:
+        start = at + 8
+        at = start + int.from_bytes(pixel_data[at + 4 : start], "little")
+        if at > len(pixel_data):
+            raise InputError(DAMAGED)
+        fragments.append(memoryview(pixel_data)[start:at])
+    # The first is the table of offsets, which one frame does not need.
+    if not 2 <= len(fragments) <= MAX_FRAGMENTS or pixel_data[at : at + 4] not in (DELIMITER, b""):
         raise InputError(DAMAGED)
-    return fragments[0] if len(fragments) == 1 else b"".join(fragments)
+    return b"".join(fragments[1:])
 
 
 def decode(data: bytes, codec: str, rows: int, columns: int, allocated: int) -> tuple[np.ndarray, Codestream]:
@@ -140,17 +145,11 @@ def _run(data: bytes, codec: str, rows: int, columns: int) -> np.ndarray:
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Marker segments of a JPEG, JPEG-LS or JPEG 2000 main header, up to the first scan or tile."""
-    at = 2
-    while True:
-        while data[at] == 0xFF and data[at + 1] == 0xFF:
-            at += 1
-        lead, marker, length = struct.unpack(">BBH", data[at : at + 4])
-        if lead != 0xFF or length < 2:
-            raise InputError(DAMAGED)
-        yield marker, data[at + 4 : at + 2 + length]
+    for marker, begin, stop in jpeg.segments(data):
         if marker in (0xDA, 0x90):
+            yield marker, data[begin + 4 : begin + 2 + int.from_bytes(data[begin + 2 : begin + 4], "big")]
             return
-        at += 2 + length
+        yield marker, data[begin + 4 : stop]
 
 
 def _jpeg(data: bytes, rows: int, columns: int) -> Codestream:
@@ -159,7 +158,7 @@ def _jpeg(data: bytes, rows: int, columns: int) -> Codestream:
         raise InputError(DAMAGED)
     size = near = None
     for marker, body in _segments(data):
-        if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
+        if jpeg.is_frame(marker):
             if size:
                 raise InputError(DAMAGED)
             size, kind = struct.unpack(">BHHB", body[:6]), marker

@@ -13,7 +13,7 @@ from pydicom.filereader import read_dataset
 from ..errors import InputError
 from . import cautions, stored, tables
 from .compressed import CODECS
-from .header import listed
+from .header import listed, number, quoted, texts, whole, words
 from .radiograph import Radiograph, count_values, label
 
 PREAMBLE = bytes(128) + b"DICM"
@@ -24,6 +24,17 @@ MODALITIES = {
     "MG": uid.DigitalMammographyXRayImageStorageForPresentation,
     "RG": uid.SecondaryCaptureImageStorage,
     "SC": uid.SecondaryCaptureImageStorage,
+}
+# The Modality of each SOP class that is read.
+CLASSES = {
+    uid.ComputedRadiographyImageStorage: "CR",
+    uid.DigitalXRayImageStorageForPresentation: "DX",
+    uid.DigitalXRayImageStorageForProcessing: "DX",
+    uid.DigitalMammographyXRayImageStorageForPresentation: "MG",
+    uid.DigitalMammographyXRayImageStorageForProcessing: "MG",
+    uid.SecondaryCaptureImageStorage: "SC",
+    uid.MultiFrameGrayscaleByteSecondaryCaptureImageStorage: "SC",
+    uid.MultiFrameGrayscaleWordSecondaryCaptureImageStorage: "SC",
 }
 # More than any radiograph's header needs; bounds the time and memory that a built one can cost.
 MAX_READS = 50_000
@@ -46,9 +57,9 @@ def read(data: bytes, path: Path | None) -> Radiograph:
             A damaged file can raise other exceptions as well; `reading.read` reports them.
     """
     dataset = _parse(data)
-    _check_modality(dataset)
+    warnings = _settle_modality(dataset)
     _check_orientation(dataset)
-    warnings = cautions.of(dataset)
+    warnings += cautions.of(dataset)
     pixels, lossy = stored.values(dataset)
     bits = int(dataset.BitsStored)
     values = tables.storable(bits, signed=dataset.PixelRepresentation == 1)
@@ -59,11 +70,11 @@ def read(data: bytes, path: Path | None) -> Radiograph:
         counts[max(0, padding[0] - first) : max(0, padding[1] - first + 1)] = 0
     if np.count_nonzero(counts) < 2:
         raise InputError("no contrast: every pixel has the same value")
-    table = _table(dataset, values, counts)
+    table, notes = _table(dataset, values, counts)
     if np.ptp(table[counts > 0]) == 0:
-        raise InputError("no contrast: the VOI window shows every pixel alike; correct or remove it")
-    lossy = lossy or dataset.get("LossyImageCompression") == "01"
-    return Radiograph(pixels, table, first, bits, "dicom", lossy, dataset, path, padding, warnings)
+        raise InputError("no contrast: the VOI LUT shows every pixel alike; correct or remove it")
+    lossy = lossy or "01" in texts(dataset, "LossyImageCompression")
+    return Radiograph(pixels, table, first, bits, "dicom", lossy, dataset, path, padding, (*warnings, *notes))
 
 
 class _Metered(BytesIO):
@@ -110,7 +121,7 @@ def _check_lengths(dataset: pydicom.Dataset) -> None:
     """Refuse megabytes in an element that will be decoded: a number of them would fill gigabytes."""
     big_endian = not dataset.original_encoding[1]
     for element in dataset.values():
-        used = element.tag.group in (0x0008, 0x0018, 0x0020, 0x0028)
+        used = element.tag.group in (0x0008, 0x0018, 0x0020, 0x0028, 0x0054, 0x2050)
         # From big endian everything is decoded; binary values are one piece, however long.
         binary = element.VR in (*WORDS, "OB") or (element.VR == "UN" and element.tag.is_private)
         if (used or big_endian) and not binary and len(element.value or b"") > MAX_ELEMENT:
@@ -132,92 +143,154 @@ def _little_endian(dataset: pydicom.Dataset) -> pydicom.Dataset:
     return converted
 
 
-def _check_modality(dataset: pydicom.Dataset) -> None:
-    """Refuse what is no projection radiograph: slices and ultrasound look nothing like one."""
-    modality = dataset.get("Modality")
-    if not modality:
-        raise InputError("the DICOM file names no Modality; only CR, DX, MG and SC are known to be radiographs")
-    scanned = modality == "OT" and str(dataset.get("SOPClassUID")).startswith(uid.SecondaryCaptureImageStorage)
-    if modality not in MODALITIES and not scanned:
-        name = str(modality)[:16]
-        raise InputError(f"modality {name!r} is not a projection radiograph; use CR, DX, MG or SC")
+def _settle_modality(dataset: pydicom.Dataset) -> tuple[str, ...]:
+    """Refuse what is no projection radiograph (slices and ultrasound look nothing like one), and name its Modality.
+
+    Modality and SOP class are left in the data set as they are understood.
+
+    Returns:
+        What is doubtful about it.
+    """
+    named = [*texts(dataset, "SOPClassUID"), *texts(dataset.file_meta, "MediaStorageSOPClassUID")]
+    kind = uid.UID(next(filter(None, named), ""))
+    if kind == uid.MediaStorageDirectoryStorage or "DirectoryRecordSequence" in dataset:
+        raise InputError("a DICOMDIR, the list of a disc; give one of the images that it names")
+    if kind and not any(texts(dataset, "SOPClassUID")):
+        dataset.SOPClassUID = kind
+    of_class = CLASSES.get(kind)
+    modalities = words(dataset, "Modality")
+    if not modalities and of_class is None:
+        told = f", and its SOP class is {label(kind.name)}" if kind else ""
+        raise InputError(f"the DICOM file names no Modality{told}; only CR, DX, MG and SC are known to be radiographs")
+    if not all(name in MODALITIES or (name == "OT" and of_class == "SC") for name in modalities):
+        told = f", as its SOP class {label(kind.name)} is" if of_class not in (None, "SC") else ""
+        raise InputError(
+            f"Modality {quoted(dataset, 'Modality')} is not a projection radiograph{told}; use CR, DX, MG or SC"
+        )
+    notes = []
+    if modalities and of_class is None and kind.name != kind:
+        notes.append(
+            f"Modality is {modalities[0]}, but the SOP class is {label(kind.name)}; check that it is a radiograph"
+        )
+    if not modalities:
+        notes.append(f"the header names no Modality; {of_class} was taken from its SOP class, {kind.name}")
+    elif len(set(modalities)) > 1:
+        notes.append(f"Modality has several values, {quoted(dataset, 'Modality')}; {modalities[0]} was taken")
+    dataset.Modality = modalities[0] if modalities else of_class
+    return tuple(notes)
 
 
 def _check_orientation(dataset: pydicom.Dataset) -> None:
-    """Refuse a declared mirror or upside-down image: 'left' would edit the patient's right."""
-    directions = [str(part) for part in listed(dataset.get("PatientOrientation"))]
-    if len(directions) == 2 and (directions[0].startswith("R") or directions[1].startswith("H")):
+    """Refuse a declared mirror, turn or plane that is not upright: 'left' would edit another part of the patient.
+
+    Of oblique directions the first letter counts. Nothing is known of what is empty, or of other words.
+    """
+    rows, columns = (*(text.upper()[:1] for text in texts(dataset, "PatientOrientation")), "", "")[:2]
+    upright = rows in ("L", "A", "P") and columns == "F"
+    known = set("LRAPHF")
+    if not upright and (rows in known or columns in known) and (rows or "L", columns or "F") != ("L", "F"):
         raise InputError(
-            "PatientOrientation says the image is mirrored or upside down; store it with the patient's left "
-            "on the right, head up (L\\F), or correct the tag"
+            f"PatientOrientation {quoted(dataset, 'PatientOrientation')}: the image is mirrored, turned or of another "
+            "plane; store it upright with the patient's left on the right (L\\F), or correct the tag"
         )
 
 
 def _padding(dataset: pydicom.Dataset, first: int, last: int) -> tuple[int, int] | None:
     """PixelPaddingValue to PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2), in either order."""
-    value = dataset.get("PixelPaddingValue")
+    value, limit = whole(dataset, "PixelPaddingValue"), whole(dataset, "PixelPaddingRangeLimit")
     if value is None:
         return None
-    limit = dataset.get("PixelPaddingRangeLimit")
-    ends = [int(value), int(value if limit is None else limit)]
+    ends = (value, value if limit is None else limit)
     # Some writers encode a negative padding value as unsigned.
     low, high = sorted(end - 65536 if first < 0 and end > last else end for end in ends)
     return low, high
 
 
-def _lut(item: pydicom.Dataset, values: np.ndarray) -> tuple[np.ndarray, int]:
-    """Apply the first LUT of a sequence: the (n,) entries, and the full scale that their bits allow."""
-    size, first, bits = (int(part) for part in item.LUTDescriptor)
+def _lut(dataset: pydicom.Dataset, keyword: str, values: np.ndarray) -> tuple[np.ndarray, int, int]:
+    """Apply the first LUT of a sequence: the (n,) entries, and the bits that it declares and that its entries reach."""
+    item = dataset[keyword].value[0]
+    described = texts(item, "LUTDescriptor")
+    if len(described) != 3 or not all(text.removeprefix("-").isdecimal() for text in described):
+        raise InputError(f"the lookup table of {keyword} has no LUTDescriptor of three numbers; correct or remove it")
+    size, first, bits = map(int, described)
     size = size & 0xFFFF or 0x10000
     first &= 0xFFFF
     # The first mapped value has the sign of what is mapped, whatever VR it was written with.
     if first > 0x7FFF and values.min() < 0:
         first -= 0x10000
-    if len(item.get_item("LUTData").value or b"") > MAX_ELEMENT:
+    raw = item.get_item("LUTData")
+    if raw is None:
+        raise InputError(f"the lookup table of {keyword} has no LUTData; correct or remove it")
+    if len(raw.value or b"") > MAX_ELEMENT:
         raise InputError("a lookup table is longer than 1 MiB, as in no radiograph")
     data = item.LUTData
-    if isinstance(data, bytes):
-        entries = np.frombuffer(data, "<u2" if len(data) >= 2 * size else np.uint8)[:size].astype(np.int64)
-    else:
-        entries = np.asarray(listed(data), dtype=np.int64)[:size] & 0xFFFF
+    if not isinstance(data, bytes):
+        data = (np.asarray(listed(data), dtype=np.int64) & 0xFFFF).astype("<u2").tobytes()
+    # Entries of 8 bits may stand two in a word.
+    packed = bits <= 8 and len(data) < 2 * size
+    entries = np.frombuffer(data, np.uint8 if packed else "<u2", count=len(data) // (1 if packed else 2))[:size]
     if len(entries) < size:
         raise InputError(f"a lookup table is cut short: {len(entries)} of {size} entries")
-    # A table that needs more bits than it declares is believed.
-    scale = (1 << max(bits, int(entries.max()).bit_length())) - 1
-    return tables.lookup(values, first, entries), scale
+    reached = max(1, int(entries.max()).bit_length())
+    return tables.lookup(values, first, entries.astype(np.int64)), bits, reached
 
 
-def _table(dataset: pydicom.Dataset, values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _table(dataset: pydicom.Dataset, values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Brightness of every storable value: modality LUT or rescale, VOI LUT or first window, MONOCHROME1.
 
-    An image without either is shown like one of the other formats (`radiograph.from_file_values`).
+    An image without either, or with a window that cannot be used, is shown like one of the other formats
+    (`radiograph.from_file_values`).
+
+    Returns:
+        (n,) brightness, and what is doubtful about it.
     """
+    notes = []
     if dataset.get("ModalityLUTSequence"):
-        values, _ = _lut(dataset.ModalityLUTSequence[0], values)
+        values, _, _ = _lut(dataset, "ModalityLUTSequence", values)
     else:
-        slope, intercept = (_number(dataset, key) for key in ("RescaleSlope", "RescaleIntercept"))
+        slope, intercept = (number(dataset, key) for key in ("RescaleSlope", "RescaleIntercept"))
         values = values * (1.0 if slope is None else slope) + (intercept or 0.0)
         if not np.isfinite(values).all() or values[0] == values[-1]:
             raise InputError("RescaleSlope or RescaleIntercept is unusable; correct or remove them")
 
-    center, width = (_number(dataset, key) for key in ("WindowCenter", "WindowWidth"))
+    table, kind = None, "VOI window"
     if dataset.get("VOILUTSequence"):
-        entries, scale = _lut(dataset.VOILUTSequence[0], values)
-        table = entries / scale
-    elif center is not None and width is not None:
-        table = tables.window(values, center, width, str(dataset.get("VOILUTFunction") or "LINEAR").upper())
+        kind = "VOI LUT"
+        entries, declared, reached = _lut(dataset, "VOILUTSequence", values)
+        table = entries / ((1 << reached) - 1)
+        if reached < declared:
+            notes.append(f"the VOI LUT declares {declared} bits, its entries reach {reached}; shown on their scale")
     else:
-        whole = dataset.BitsStored == 8
-        low, high = (values.min(), values.max()) if whole else tables.robust_range(values, counts)
+        try:
+            center, width = (number(dataset, key) for key in ("WindowCenter", "WindowWidth"))
+        except InputError as error:
+            notes.append(f"VOI window: {str(error).partition(';')[0]}; the image is shown by the range of its values")
+            _forget_window(dataset)
+        else:
+            if center is not None and width is not None:
+                function = next(iter(words(dataset, "VOILUTFunction")), "LINEAR")
+                table = tables.window(values, center, width, function)
+    if table is not None and not tables.is_monotone(table):
+        raise InputError("the lookup table rises and falls, so no edit can be stored; remove the LUT")
+    # A LUT of one value is no display at all, and refused by the caller.
+    if table is not None and not tables.is_telling(table, counts) and (kind == "VOI window" or np.ptp(table) > 0):
+        notes.append(
+            f"the {kind} shows nearly every pixel alike, as one of another bit depth; shown by the range of its values"
+        )
+        table = None
+        _forget_window(dataset)
+    if table is None:
+        low, high = (values.min(), values.max()) if dataset.BitsStored == 8 else tables.robust_range(values, counts)
         if low == high:
             raise InputError("no contrast: the modality LUT maps every pixel to one value")
         table = tables.ramp(values, low, high)
     if not tables.is_monotone(table):
         raise InputError("the lookup table rises and falls, so no edit can be stored; remove the LUT")
-    return 1 - table if dataset.PhotometricInterpretation == "MONOCHROME1" else table
+    return (1 - table if dataset.PhotometricInterpretation == "MONOCHROME1" else table), notes
 
 
-def _number(dataset: pydicom.Dataset, keyword: str) -> float | None:
-    """The first value of a numeric element, or None where it is absent or empty."""
-    numbers = listed(dataset.get(keyword))
-    return float(numbers[0]) if numbers else None
+def _forget_window(dataset: pydicom.Dataset) -> None:
+    """Take an unusable window or LUT out of the header, so that an edit is shown as its source was."""
+    for keyword in ("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"):
+        if keyword in dataset:
+            del dataset[keyword]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pydicom
 
 from ..errors import InputError
+from ..files import label as label  # where others look for it
 from . import tables
 
 MIN_SIDE = 32
@@ -43,11 +43,6 @@ def check_scans(data: bytes, pixels: int, pieces: int = 1) -> None:
     # Entropy-coded bytes never hold this marker; each scan also costs something of its own.
     if data.count(b"\xff\xda") / pieces * (pixels + 10_000) > 25 * MAX_PIXELS:
         raise InputError("a JPEG with absurdly many scans; save it anew")
-
-
-def label(path: str | os.PathLike) -> str:
-    """The path as one printable line, for messages; file names may hold anything."""
-    return str(path) if str(path).isprintable() else repr(str(path))
 
 
 def bands(shape: tuple[int, int]) -> Iterator[slice]:
@@ -86,6 +81,7 @@ class Radiograph:
         padding: lowest and highest stored value that mark padding (DICOM), both inclusive: displayed black
             whatever the table says, never edited, and never the result of an edit.
         warnings: what the source's header says against editing it, one line each.
+        text: the text entries of a PNG, by which one that x2x wrote is known.
     """
 
     pixels: np.ndarray
@@ -98,6 +94,7 @@ class Radiograph:
     path: Path | None = None
     padding: tuple[int, int] | None = None
     warnings: tuple[str, ...] = ()
+    text: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def inverted(self) -> bool:
@@ -159,6 +156,45 @@ class Radiograph:
             entry = np.clip(present[here], lowest[nearest], highest[nearest])
             pixels[rows][here] = (entry + self.first).astype(pixels.dtype)
         return replace(self, pixels=pixels)
+
+
+def png_values(radiograph: Radiograph) -> tuple[np.ndarray, str | None]:
+    """The stored values as a PNG holds them, and the formula that takes them back, or None where they are the same.
+
+    PNG knows neither negative values nor low ones that are bright: they are shifted, or mirrored.
+    """
+    pixels, formula = radiograph.pixels, None
+    if radiograph.inverted:
+        last = radiograph.first + len(radiograph.table) - 1
+        pixels, formula = last - pixels.astype(np.int32), f"{last} - PNG value"
+    elif radiograph.first:
+        pixels, formula = pixels.astype(np.int32) - radiograph.first, f"PNG value - {-radiograph.first}"
+    return pixels.astype(np.uint8 if radiograph.pixels.itemsize == 1 else np.uint16), formula
+
+
+def as_stored(edited: Radiograph, source: Radiograph) -> Radiograph | None:
+    """An edited image as `source` with other pixels, where it holds stored values of the same kind; else None.
+
+    That is a file of the source's format, depth and polarity, or a PNG with the marks of x2x, which carries the stored
+    values of any source (`png_values`). Anyone else's picture holds brightness.
+    """
+    if edited.pixels.shape != source.pixels.shape:
+        return None
+    if all(getattr(edited, name) == getattr(source, name) for name in ("format", "bits", "first", "inverted")):
+        return replace(source, pixels=edited.pixels)
+    last = source.first + len(source.table) - 1
+    same_words = edited.pixels.itemsize == source.pixels.itemsize
+    if (
+        edited.text.get("Synthetic") != "yes"
+        or edited.text.get("Stored value") != png_values(source)[1]
+        or not same_words
+    ):
+        return None
+    values = edited.pixels.astype(np.int32)
+    values = last - values if source.inverted else values + source.first
+    if values.min() < source.first or values.max() > last:
+        return None
+    return replace(source, pixels=values.astype(source.pixels.dtype))
 
 
 def from_file_values(

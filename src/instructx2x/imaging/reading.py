@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-import struct
 import warnings
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from ..errors import InputError
-from . import dicom
-from .radiograph import Radiograph, bands, check_scans, check_size, from_file_values, label
+from ..files import contents, label
+from . import compressed, dicom, jpeg, orientation, png, tiff
+from .pictures import JPEG, MAX_BYTES, PNG, TIFF
+from .radiograph import Radiograph, bands, check_scans, check_size, from_file_values
 
-MAX_BYTES = 1 << 30
-PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# None, LZW, Deflate, PackBits, Deflate again, LZMA, Zstandard.
-LOSSLESS_TIFF = (1, 5, 8, 32773, 32946, 34925, 50000)
-JPEG_TIFF = (6, 7)
+TRANSPARENT = "transparent pixels have no brightness; flatten the image first"
 
 # Pillow reads 16-bit WhiteIsZero from little-endian files only; the big-endian pixels are laid out like
 # BlackIsZero.
@@ -37,11 +34,12 @@ def read(path: str | os.PathLike) -> Radiograph:
         InputError: what cannot be edited faithfully, damaged files included; one line with the file's name.
     """
     path = Path(path)
+    data = contents(path, MAX_BYTES)
     try:
         # Decoders warn about oddities that are no user's business; what matters is raised.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decode(_contents(path), path)
+            return _decode(data, path)
     except InputError as error:
         raise InputError(f"{label(path)}: {error}") from error.__cause__
     except MemoryError as error:
@@ -81,25 +79,6 @@ def from_array(pixels: np.ndarray, *, bits: int | None = None) -> Radiograph:
     return from_file_values(pixels, bits=bits, format="tiff" if pixels.dtype == np.int16 else "png")
 
 
-def _contents(path: Path) -> bytes:
-    """The bytes of a regular file of sensible size; anything else (a pipe, say) could block or never end."""
-    try:
-        if not path.exists():
-            raise InputError("no such file")
-        if not path.is_file():
-            raise InputError("not a file but a folder or device; name one image")
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise InputError("larger than 1 GiB, which no radiograph is")
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not a valid file name"
-        raise InputError(f"cannot be read: {reason}") from error
-    if not data:
-        raise InputError("the file is empty")
-    return data
-
-
 def _decode(data: bytes, path: Path) -> Radiograph:
     if data.startswith(PNG):
         return _png(data, path)
@@ -118,45 +97,66 @@ def _decode(data: bytes, path: Path) -> Radiograph:
 
 
 def _png(data: bytes, path: Path) -> Radiograph:
-    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
-    check_size(height, width)
-    if depth < 8 and colour == 0:
-        raise InputError(f"{depth} bits a pixel is not a radiograph; save it with 8 or 16 bits")
-    if depth == 16 and colour != 0:
+    found = png.survey(data)
+    check_size(found.height, found.width)
+    if found.bits < 8 and found.colour == 0:
+        raise InputError(f"{found.bits} bits a pixel is not a radiograph; save it with 8 or 16 bits")
+    if found.bits == 16 and found.colour != 0:
         raise InputError("16-bit colour or transparency; convert to 16-bit grayscale first")
-    image = PngImagePlugin.PngImageFile(BytesIO(data))
-    if getattr(image, "n_frames", 1) > 1:
+    if found.frames > 1:
         raise InputError("an animated PNG; save the one picture to edit")
+    image = PngImagePlugin.PngImageFile(BytesIO(data))
     image.load()
-    bits = 16 if depth == 16 else 8
-    return from_file_values(_gray(image, np.dtype(f"u{bits // 8}")), bits=bits, format="png", path=path)
+    bits = 16 if found.bits == 16 else 8
+    pixels = _gray(orientation.upright(image, orientation.of_png(image.info)), np.dtype(f"u{bits // 8}"))
+    if found.transparent is not None and (pixels == found.transparent).any():
+        raise InputError(TRANSPARENT)
+    text = {key: value for key, value in image.text.items() if isinstance(value, str)}
+    radiograph = from_file_values(pixels, bits=bits, format="png", path=path)
+    return replace(radiograph, text=text)
 
 
 def _jpeg(data: bytes, path: Path) -> Radiograph:
-    image = JpegImagePlugin.JpegImageFile(BytesIO(data))
-    check_size(image.height, image.width)
-    check_scans(data, image.height * image.width)
-    image.load()
-    return from_file_values(_gray(image, np.uint8), bits=8, format="jpeg", lossy=True, path=path)
+    found = jpeg.bare(data)
+    check_size(found.height, found.width)
+    check_scans(found.data, found.height * found.width)
+    if found.bits == 8 and found.process not in (3, 0xF7):
+        image = JpegImagePlugin.JpegImageFile(BytesIO(found.data))
+        image.load()
+        pixels = _gray(orientation.upright(image, found.orientation), np.uint8)
+        return from_file_values(pixels, bits=8, format="jpeg", lossy=True, path=path)
+    if found.components != 1 or not 8 <= found.bits <= 16:
+        kind = "gray" if found.components == 1 else "colour"
+        raise InputError(f"a JPEG of {found.bits} bits in {kind}; save it as grayscale PNG of 8 or 16 bits")
+    # What hospitals' archives hold: more bits than 8, lossless processes, JPEG-LS.
+    codec = "jpegls" if found.process == 0xF7 else "jpeg8"
+    pixels, header = compressed.decode(found.data, codec, found.height, found.width, 16)
+    image = Image.fromarray(pixels.astype(np.uint8 if found.bits == 8 else np.uint16))
+    pixels = np.array(orientation.upright(image, found.orientation))
+    return from_file_values(pixels, bits=found.bits, format="jpeg", lossy=header.lossy, path=path)
 
 
 def _tiff(data: bytes, path: Path) -> Radiograph:
     big_endian, big_tiff = data[:1] == b"M", 43 in data[2:4]
     if big_endian and big_tiff:
         raise InputError("a big-endian BigTIFF; save it as an ordinary TIFF")
-    stream = BytesIO(data)
-    header = stream.read(16 if big_tiff else 8)
-    tags = TiffImagePlugin.ImageFileDirectory_v2(header)
-    stream.seek(tags.next)
-    tags.load(stream)
-    height, width = int(tags[TiffImagePlugin.IMAGELENGTH]), int(tags[TiffImagePlugin.IMAGEWIDTH])
+    tags = tiff.tags(data)
+    height, width = (tags.get(tag) for tag in (TiffImagePlugin.IMAGELENGTH, TiffImagePlugin.IMAGEWIDTH))
+    if not isinstance(height, int) or not isinstance(width, int):
+        raise InputError(tiff.DAMAGED)
     check_size(height, width)
-    if tags.next:
-        raise InputError("several pages in one TIFF; save the one to edit as a single page")
+    tags = tiff.checked(data)
+    compression = tags.get(TiffImagePlugin.COMPRESSION, 1)
+    if compression not in tiff.COMPRESSIONS:
+        name = f" ({tiff.NAMES[compression]})" if compression in tiff.NAMES else ""
+        raise InputError(f"TIFF compression {compression}{name} is not read; save it uncompressed or as PNG")
+    photometric = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION)
+    if photometric is None:
+        raise InputError("a TIFF without PhotometricInterpretation: black or white may be 0; save it anew")
     depths = set(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
     kinds = set(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,)))
     samples = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
-    white_is_zero = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    white_is_zero = photometric == 0
     if kinds & {3, 6}:
         raise InputError("float pixels have no stored range; save it as 8- or 16-bit integers")
     if depths not in ({8}, {16}) or (depths, kinds) == ({8}, {2}):
@@ -164,30 +164,25 @@ def _tiff(data: bytes, path: Path) -> Radiograph:
         raise InputError(f"{sign}{max(depths)} bits a pixel; save it as 8- or 16-bit grayscale")
     if depths == {16} and samples != 1:
         raise InputError("16-bit colour or transparency; convert to 16-bit grayscale first")
-
-    compression = tags.get(TiffImagePlugin.COMPRESSION, 1)
+    if depths == {16} and photometric not in (0, 1):
+        raise InputError(f"16 bits of PhotometricInterpretation {photometric}; convert to 16-bit grayscale first")
     if big_endian and compression != 1 and 2 in kinds:
         # Pillow would swap the bytes of these once too often.
         raise InputError("compressed signed values in a big-endian TIFF; save it as little endian")
-    if compression in JPEG_TIFF:
-        strips = tags.get(TiffImagePlugin.STRIPOFFSETS) or tags.get(TiffImagePlugin.TILEOFFSETS)
-        check_scans(data, height * width, len(strips))
-    stream.seek(0)
-    image = TiffImagePlugin.TiffImageFile(stream)
+    image = TiffImagePlugin.TiffImageFile(BytesIO(tiff.simple(data, tags)))
     check_size(image.height, image.width)
-    image.load()
+    image.load()  # upright, too
     (bits,) = depths
     pixels = _gray(image, np.dtype(f"{'i' if 2 in kinds else 'u'}{bits // 8}"))
     if white_is_zero and bits == 8:
         # Pillow has inverted 8-bit WhiteIsZero; the stored values are wanted.
         pixels = ~pixels
-    lossy = compression not in LOSSLESS_TIFF
+    lossy = compression in tiff.JPEG
     return from_file_values(pixels, bits=bits, format="tiff", inverted=white_is_zero, lossy=lossy, path=path)
 
 
 def _gray(image: Image.Image, dtype: np.dtype) -> np.ndarray:
-    """The (H, W) stored values of a loaded picture, upright; colour only if it is gray in truth."""
-    ImageOps.exif_transpose(image, in_place=True)
+    """The (H, W) stored values of a loaded picture; colour only if it is gray in truth."""
     if image.mode == "L" or image.mode.startswith("I"):
         # Pillow holds 16-bit values in the file's byte order, or widened to 32 bits.
         return np.array(image).astype(dtype, copy=False)
@@ -200,6 +195,6 @@ def _gray(image: Image.Image, dtype: np.dtype) -> np.ndarray:
         if (colours[..., :1] != colours[..., 1:3]).any():
             raise InputError("colour image; convert to grayscale first")
         if (colours[..., 3] != 255).any():
-            raise InputError("transparent pixels have no brightness; flatten the image first")
+            raise InputError(TRANSPARENT)
         gray[rows] = colours[..., 0]
     return gray

@@ -8,6 +8,7 @@ from pydicom import uid
 
 from ..errors import InputError
 from . import compressed
+from .header import whole, word
 from .radiograph import check_size
 
 
@@ -50,22 +51,30 @@ def _layout(dataset: pydicom.Dataset) -> tuple[int, int, int, int, int]:
     """Bits allocated, bits stored, 1 if signed, height and width."""
     if "PixelData" not in dataset:
         raise InputError("the DICOM file holds no pixel data, or is cut short before it")
-    for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpretation"):
-        if dataset.get(keyword) in (None, ""):
+    found = {keyword: whole(dataset, keyword) for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored")}
+    photometric = word(dataset, "PhotometricInterpretation")
+    for keyword, value in (found | {"PhotometricInterpretation": photometric}).items():
+        if value is None:
             raise InputError(f"the DICOM file names no {keyword}, so its pixels cannot be read")
-    if int(dataset.get("NumberOfFrames") or 1) != 1:
-        raise InputError(f"{int(dataset.NumberOfFrames)} frames in one file; save the one to edit by itself")
-    photometric = str(dataset.PhotometricInterpretation)
-    if photometric not in ("MONOCHROME1", "MONOCHROME2") or int(dataset.get("SamplesPerPixel") or 1) != 1:
+    frames = whole(dataset, "NumberOfFrames")
+    if frames not in (None, 0, 1):
+        raise InputError(f"{frames} frames in one file (NumberOfFrames); save the one to edit by itself")
+    if photometric not in ("MONOCHROME1", "MONOCHROME2") or whole(dataset, "SamplesPerPixel") not in (None, 1):
         raise InputError(f"colour DICOM ({photometric[:16]!r}); convert to MONOCHROME2 first")
-    height, width = int(dataset.Rows), int(dataset.Columns)
+    height, width, allocated, bits = found.values()
     check_size(height, width)
-    allocated, bits = int(dataset.BitsAllocated), int(dataset.BitsStored)
-    signed = int(dataset.get("PixelRepresentation") or 0)
-    high = int(dataset.get("HighBit", bits - 1))
-    if allocated not in (8, 16) or not 8 <= bits <= allocated or high != bits - 1 or signed not in (0, 1):
-        raise InputError(f"{bits} bits stored of {allocated}, high bit {high}; only 8 to 16 bits can be used")
-    dataset.PixelRepresentation = signed
+    signed = whole(dataset, "PixelRepresentation") or 0
+    if signed not in (0, 1):
+        raise InputError(f"PixelRepresentation is {signed}; correct it to 0 (unsigned) or 1 (signed)")
+    if allocated not in (8, 16) or not 8 <= bits <= allocated:
+        raise InputError(f"{bits} bits stored of {allocated} allocated; only 8 to 16 bits can be used")
+    high = whole(dataset, "HighBit")
+    if high not in (None, bits - 1):
+        # Values at the top of their words and a wrong tag look alike; a guess would be wrong by a factor of 16.
+        raise InputError(
+            f"high bit {high} (HighBit), not {bits - 1} as BitsStored asks for; correct it, or shift the values"
+        )
+    dataset.PhotometricInterpretation, dataset.PixelRepresentation = photometric, signed
     return allocated, bits, signed, height, width
 
 

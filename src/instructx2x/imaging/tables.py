@@ -10,6 +10,13 @@ import numpy as np
 
 from ..errors import InputError
 
+# Of a window that a header asks for. Four times too wide, as a window of two bits more is, shows less contrast.
+LEAST_CONTRAST = 0.25
+MOST_BEYOND = 0.9
+# And a window of two bits less holds a quarter of the values' range.
+LEAST_PART = 0.3
+BEYOND_ONE_END = 0.6
+
 
 def storable(bits: int, signed: bool) -> np.ndarray:
     """Every value that `bits` bits can store, in rising order: (2**bits,) int64."""
@@ -72,6 +79,27 @@ def window(values: np.ndarray, center: float, width: float, function: str = "LIN
         # The limit keeps exp finite; at 4 * 150 the curve is 0 or 1 in float64 anyway.
         return 1 / (1 + np.exp(-4 * np.clip((values - center) / width, -150, 150)))
     raise InputError(f"VOILUTFunction {function!r} is unknown; use LINEAR, LINEAR_EXACT or SIGMOID")
+
+
+def is_telling(table: np.ndarray, counts: np.ndarray) -> bool:
+    """Whether a table shows an image, rather than one black, white or gray with a trace of it.
+
+    A window of another bit depth does not: the values lie in a small part of it, nearly all lie beyond one of its ends,
+    or it begins with them and ends long before most. A hard window within the values is meant so.
+
+    Args:
+        table: (n,) brightness of each storable value, in rising order of the values.
+        counts: (n,) number of pixels with that value, not all 0.
+    """
+    total = np.cumsum(counts)
+    beyond = max(counts[table <= 0].sum(), counts[table >= 1].sum()) / total[-1]
+    low, high = (int(np.searchsorted(total, share * total[-1])) for share in (0.01, 0.99))
+    if abs(table[high] - table[low]) < LEAST_CONTRAST or beyond > MOST_BEYOND:
+        return False
+    between = (table > 0) & (table < 1)
+    margin = (high - low) // 100  # the very first values may lie on its edge
+    one_end_alone = between[low + margin] != between[high - margin]
+    return not (one_end_alone and beyond > BEYOND_ONE_END and between[low : high + 1].mean() < LEAST_PART)
 
 
 def lookup(values: np.ndarray, first: int, entries: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from PIL import Image, PngImagePlugin
 from ..errors import OutputError
 from ..results.folders import atomic_write
 from .derived import derived
-from .radiograph import Radiograph, label
+from .radiograph import Radiograph, label, png_values
 
 _IEND = b"\0\0\0\0IEND\xae\x42\x60\x82"
 
@@ -58,14 +58,8 @@ def write(
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix == ".png":
-        last = radiograph.first + len(radiograph.table) - 1
-        pixels = radiograph.pixels
-        if radiograph.inverted:
-            pixels, text = last - pixels.astype(np.int32), {**text, "Stored value": f"{last} - PNG value"}
-        elif radiograph.first:
-            pixels = pixels.astype(np.int32) - radiograph.first
-            text = {**text, "Stored value": f"PNG value - {-radiograph.first}"}
-        write_png(pixels.astype(np.uint8 if radiograph.pixels.itemsize == 1 else np.uint16), path, text=text)
+        pixels, formula = png_values(radiograph)
+        write_png(pixels, path, text=text if formula is None else {**text, "Stored value": formula})
     elif suffix in (".tif", ".tiff"):
         tags = {
             "photometric": "miniswhite" if radiograph.inverted else "minisblack",

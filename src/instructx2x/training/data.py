@@ -11,6 +11,7 @@ from PIL import Image
 
 from instructx2x.errors import InputError
 from instructx2x.imaging.geometry import Frame
+from instructx2x.imaging.pictures import FORMATS
 from instructx2x.imaging.writing import eight_bit
 from instructx2x.progress import track
 
@@ -61,7 +62,7 @@ def load_images(data: Path, table: pl.DataFrame, size: int, work: Path) -> np.nd
     images = np.empty((len(table), size, size), dtype=np.uint8)
     for row, file in enumerate(track(table["file"], "reading images")):
         try:
-            with Image.open(data / file) as image:
+            with Image.open(data / file, formats=FORMATS) as image:
                 pixels = np.asarray(image.convert("L"), dtype=np.float32) / 255
         except OSError as error:
             raise InputError(f"{data / file} cannot be read: get it again, or set its qc in metadata.csv") from error

@@ -31,6 +31,7 @@ from instructx2x.evaluation.judges import JUDGES, Judge, load_judge
 from instructx2x.evaluation.judges.judge import AGE_CENTRE, AGE_SPREAD, from_bytes, to_bytes
 from instructx2x.evaluation.judges.network import JudgeNet
 from instructx2x.evaluation.ranking import rank
+from instructx2x.imaging.pictures import FORMATS
 from instructx2x.imaging.writing import atomic_write
 from instructx2x.progress import track
 from instructx2x.training.data import load_images, load_table
@@ -192,7 +193,7 @@ def answers_of(judge: Judge, files: Sequence[Path]) -> np.ndarray:
     """A judge's answers to pictures, as a user would give them: (N, outputs) float32."""
     answers = []
     for file in track(files, f"asking the {judge.name}"):
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             answers.append(judge([np.asarray(image.convert("L"), np.float32) / 255])[0])
     return np.stack(answers)
 

@@ -21,6 +21,7 @@ from PIL import Image
 
 from instructx2x.dataset.images import usable_processors
 from instructx2x.errors import InputError, OutputError
+from instructx2x.imaging.pictures import FORMATS
 from instructx2x.imaging.writing import atomic_write
 from instructx2x.training.journal import told
 
@@ -59,7 +60,7 @@ def check_images(data: Path, files: Sequence[str], size: int) -> None:
     with told("Checking images", len(files)) as advance:
         for file in files:
             try:
-                with Image.open(data / file) as image:
+                with Image.open(data / file, formats=FORMATS) as image:
                     width, height = image.size
             except (OSError, ValueError, Image.DecompressionBombError) as error:
                 what = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
@@ -133,7 +134,7 @@ def _encode(vae: AutoencoderKL, pictures: Sequence[np.ndarray]) -> np.ndarray:
 def _read(path: Path) -> np.ndarray:
     """(S, S) uint8."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return np.asarray(image.convert("L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} is missing or damaged: run x2x dataset build again") from error

@@ -15,6 +15,7 @@ from scipy import ndimage
 from instructx2x.anatomy.lungs import SIZE
 from instructx2x.errors import InputError
 from instructx2x.imaging.geometry import Frame
+from instructx2x.imaging.pictures import FORMATS
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def split_sides(mask: np.ndarray) -> np.ndarray:
 
 def read_square(path: Path) -> np.ndarray:
     """A gray picture in the network's square: (S, S) float32 in [0, 1]."""
-    pixels = np.asarray(Image.open(path).convert("L"), dtype=np.float32) / 255
+    pixels = np.asarray(Image.open(path, formats=FORMATS).convert("L"), dtype=np.float32) / 255
     return Frame(*pixels.shape, SIZE).to_model(pixels)
 
 
@@ -83,7 +84,7 @@ def reviewed(data: Path, *, split: str | None = None) -> LungSet:
     images, masks = [], []
     for row in rows.iter_rows(named=True):
         images.append(read_square(data / row["image"]))
-        sides = split_sides(np.asarray(Image.open(data / row["file"]).convert("L")) > 127)
+        sides = split_sides(np.asarray(Image.open(data / row["file"], formats=FORMATS).convert("L")) > 127)
         frame = Frame(*sides.shape[1:], SIZE)
         masks.append(np.stack([frame.to_model(side, Image.Resampling.BILINEAR) for side in sides]))
     return LungSet(

@@ -11,6 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from instructx2x import NOTICE
 from instructx2x.errors import InputError
+from instructx2x.imaging.pictures import FORMATS
 from instructx2x.imaging.radiograph import label
 
 WIDEST = 1600  # pixels
@@ -28,7 +29,7 @@ def embedded(path: Path) -> tuple[str, int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 picture = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
     except FileNotFoundError as error:
         raise InputError(f"{label(path)}: the picture is not there; make it again") from error
