@@ -9,6 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the networ
 os.environ["OMP_NUM_THREADS"] = "1"  # here and in every process started: rounding depends on the number of threads
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -190,6 +191,15 @@ def chest(height=96, width=80, maximum=255, dtype=np.uint8, seed=0):
 def make_chest():
     """The function above."""
     return chest
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    """Every profile with 3 sampling steps and one draw: for tests of what becomes of edits, whatever their quality."""
+    from instructx2x.editing import PROFILES
+
+    for name, profile in list(PROFILES.items()):
+        monkeypatch.setitem(PROFILES, name, replace(profile, steps=3, draws=1))
 
 
 @pytest.fixture

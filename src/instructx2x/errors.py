@@ -4,6 +4,8 @@ Every one carries a single line that says what is wrong and what to do; the comm
 with code 2. Anything else that escapes is a defect of this package.
 """
 
+import os
+
 
 class InstructX2XError(Exception):
     """Base of every error that is the input's, not the program's."""
@@ -33,6 +35,12 @@ def of_the_user(error: Exception) -> InstructX2XError | None:
     """The error as one that a user can act on, or None where it is a defect of this package."""
     if isinstance(error, InstructX2XError):
         return error
+    if isinstance(error, MemoryError):
+        return InputError("out of memory: close what else uses it, or use smaller images or fewer samples")
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError) and error.strerror:
+        # A disk that is full, a name that is too long, a folder without permission: whatever was not foreseen.
+        place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+        return OutputError(f"{place}{error.strerror}: the file system refuses it; use another place or name")
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported to ask
         return ModelError("out of memory on the GPU: close what else uses it, or compute on the CPU (--device cpu)")
     return None

@@ -24,6 +24,8 @@ def judge(images):
         "age": [100 * float(image.std()) for image in images],
     }
 """
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 CASES = """image,instruction,seed,patient,sex,age,findings,target,target_findings,boxes
 a.png,Add mild edema,0,p1,F,30,normal,b.png,edema,
 a.png,Add severe edema,0,p1,F,30,normal,,,

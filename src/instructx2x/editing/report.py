@@ -65,6 +65,7 @@ def make_report(study: Study, request: Request, plan: Plan, image: Radiograph | 
             "token_limit": backbone.token_limit,
         },
         "model": model(backbone),
+        "threads": torch.get_num_threads(),  # on a CPU, another number of them rounds otherwise
         "profile": settings.profile.name,
         "seed": request.seed,
         "parameters": {
