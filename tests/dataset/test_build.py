@@ -485,6 +485,7 @@ def test_a_set_without_pairs_is_a_whole_set(own, build_tables):
 # the published numbers, and other programs
 
 
+@pytest.mark.ci
 def test_published_statistics_come_out_exactly(build_tables, published):
     """Method section 5.2: of 32,761 difference rows, the clauses that the published answers hold."""
     report = build_tables(published, long="keep").report

@@ -330,6 +330,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(undisturbed, data, tiny_model, 
         assert (work / name).read_text() == (undisturbed / name).read_text()
 
 
+@pytest.mark.ci
 def test_two_processes_end_as_one(undisturbed, data, tiny_model, quick, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

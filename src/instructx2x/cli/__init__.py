@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     _say_anything()
     try:
-        code = _run(words)
+        if (code := _run(words)) == 130:  # typer's answer to Ctrl-C
+            raise KeyboardInterrupt
         if sys.stdout is not None:
             sys.stdout.flush()  # what cannot be written is told here, and not by Python as it ends
         return code
