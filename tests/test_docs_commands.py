@@ -190,7 +190,7 @@ def test_every_block_runs_as_written(scratch, run):
                 parsed(words)
                 continue
             assert words[0] == "x2x", words
-            code, out, err = run(*words[1:])
+            code, _, err = run(*words[1:])
             if (code, err) != (0, ""):
                 failed.append(f"{page.name}: {shlex.join(words)}\n{code}: {err}")
     assert not failed, "\n".join(failed)
