@@ -273,7 +273,11 @@ def test_a_run_leaves_curves_sheets_and_two_checkpoints(undisturbed):
     ("changed", "dtype"),
     [
         ({"per_device": 4, "sheet": 8}, torch.float32),
-        ({"per_device": 2, "precision": "bf16", "gradient_checkpointing": True}, torch.bfloat16),
+        pytest.param(
+            {"per_device": 2, "precision": "bf16", "gradient_checkpointing": True},
+            torch.bfloat16,
+            marks=pytest.mark.ci,
+        ),
     ],
     ids=["plain", "as in the paper's recipes"],
 )
