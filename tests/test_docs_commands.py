@@ -183,6 +183,7 @@ def scratch(tmp_path, monkeypatch, make_chest, tiny_model, few_steps):
     return tmp_path
 
 
+@pytest.mark.ci
 def test_every_block_runs_as_written(scratch, run):
     """With exit code 0 and nothing on stderr, which here is no terminal."""
     failed = []
