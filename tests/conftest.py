@@ -9,6 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the networ
 os.environ["OMP_NUM_THREADS"] = "1"  # here and in every process started: rounding depends on the number of threads
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,16 @@ import torch
 from instructx2x import cli
 
 torch.set_num_threads(1)  # whatever had loaded torch before
+
+
+def pytest_collection_modifyitems(config, items):
+    """What is marked "ci" waits for CI, or for `-m ci`."""
+    if os.environ.get("CI") or "ci" in config.option.markexpr.split():
+        return
+    for item in items:
+        if item.get_closest_marker("ci"):
+            item.add_marker(pytest.mark.skip(reason="runs where the variable CI is set"))
+
 
 CALIBRATION = {
     "version": 1,
@@ -190,6 +201,15 @@ def chest(height=96, width=80, maximum=255, dtype=np.uint8, seed=0):
 def make_chest():
     """The function above."""
     return chest
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    """Every profile with 3 sampling steps and one draw: for tests of what becomes of edits, whatever their quality."""
+    from instructx2x.editing import PROFILES
+
+    for name, profile in list(PROFILES.items()):
+        monkeypatch.setitem(PROFILES, name, replace(profile, steps=3, draws=1))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`x2x dataset` from outside: build, check and show in processes of their own, and refusals in one line."""
+"""`x2x dataset`: build in a process of its own, check and show, and refusals in one line."""
 
 import json
 import re
@@ -66,23 +66,21 @@ def test_build_prints_the_funnel(built):
     assert (out / "instructions.csv").is_file() and any((out / "past").iterdir())
 
 
-def test_check_says_that_all_is_well_and_what_is_not(built):
+def test_check_says_that_all_is_well_and_what_is_not(built, run):
     out, _ = built
-    said = x2x("check", out)
-    assert (said.returncode, said.stdout, said.stderr) == (0, f"{out}: all is well\n", "")
+    assert run("check", out) == (0, f"{out}: all is well\n", "")
     table = out / "test_images.txt"
     text = table.read_text()
     table.unlink()
-    said = x2x("check", out)
+    said = run("check", out)
     table.write_text(text)
-    assert (said.returncode, said.stdout, said.stderr) == (1, "problem: test_images.txt cannot be read\n", "")
+    assert said == (2, "problem: test_images.txt cannot be read\n", "")
 
 
 def test_show_writes_a_sheet(built, run, tmp_path):
     out, _ = built
     path = tmp_path / "sheet.png"
-    said = x2x("show", out, "-o", path, "--count", 3, "--split", "train", "--seed", 2)
-    assert (said.returncode, said.stdout, said.stderr) == (0, f"{path}\n", "")
+    assert run("show", out, "-o", path, "--count", 3, "--split", "train", "--seed", 2) == (0, f"{path}\n", "")
     first = np.asarray(Image.open(path))
     assert first.ndim == 2 and first.std() > 10
     assert run("show", out, "-o", path, "--count", 3, "--split", "train", "--seed", 2)[0] == 0

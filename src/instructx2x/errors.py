@@ -5,6 +5,7 @@ with code 2. Anything else that escapes is a defect of this package.
 """
 
 import errno
+import os
 
 
 class InstructX2XError(Exception):
@@ -39,6 +40,10 @@ def of_the_user(error: Exception) -> InstructX2XError | None:
     short_of_memory = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
     if short_of_memory or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)):
         return InputError("not enough memory for this image: free some, or scale the image down")
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError) and error.strerror:
+        # A disk that is full, a name that is too long, a folder without permission: whatever was not foreseen.
+        place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+        return OutputError(f"{place}{error.strerror}: the file system refuses it; use another place or name")
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported to ask
         return ModelError("out of memory on the GPU: close what else uses it, or compute on the CPU (--device cpu)")
     return None

@@ -18,7 +18,7 @@ from instructx2x.dataset.images import Preparation, prepare_image, prepare_image
 from instructx2x.dataset.registration import MIN_QUALITY, register, register_images
 from instructx2x.errors import InputError
 
-pytest.importorskip("SimpleITK", reason='SimpleITK is not installed: pip install "instructx2x[register]"')
+pytest.importorskip("SimpleITK", reason='SimpleITK is not installed: pip install -c constraints.txt ".[register]"')
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "cxr" / "images"
 IDENTITY = np.eye(2, 3)
@@ -210,7 +210,7 @@ def test_without_the_library_one_line_names_the_extra(monkeypatch, tmp_path):
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     for call in (lambda: register(patient(1), patient(1)), lambda: register_images([])):
-        with pytest.raises(InputError, match=r'pip install "instructx2x\[register\]"'):
+        with pytest.raises(InputError, match=r'pip install -c .*constraints.txt "instructx2x\[register\]"'):
             call()
 
 

@@ -513,6 +513,13 @@ def test_seeds_that_cannot_be_used(study, wrong):
         study.edit(ADD, seed=wrong, **QUICK)
 
 
+def test_the_number_of_threads_is_told(study, monkeypatch):
+    """Sums of floats depend on how they are split, so it decides bytes as the seed does."""
+    assert study.guidance(ADD).report["model"]["threads"] == torch.get_num_threads()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    assert study.guidance(ADD).report["model"]["threads"] == 7
+
+
 def test_report_is_complete_and_plain(study):
     result = study.edit(ADD, **QUICK)
     report = json.loads(json.dumps(result.report, allow_nan=False))

@@ -256,7 +256,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("case", "steps"), [*((case, 20) for case in CASES), ("one finding", 100), ("no mask", 100)])
+@pytest.mark.parametrize(
+    ("case", "steps"),
+    [*((case, 20) for case in CASES), ("one finding", 100), pytest.param("no mask", 100, marks=pytest.mark.ci)],
+)
 def test_equals_the_second_calculation(case, steps, networks, study, masks, pixels, noises):
     text, findings = CASES[case]
     pseudo_mask = opened(findings)

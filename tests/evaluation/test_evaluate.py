@@ -24,6 +24,8 @@ def judge(images):
         "age": [100 * float(image.std()) for image in images],
     }
 """
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 CASES = """image,instruction,seed,patient,sex,age,findings,target,target_findings,boxes
 a.png,Add mild edema,0,p1,F,30,normal,b.png,edema,
 a.png,Add severe edema,0,p1,F,30,normal,,,
@@ -92,6 +94,7 @@ def test_a_model_with_its_ablation_and_probes(evaluate, data, tiny_model):
             assert path.stat().st_mtime_ns == written, path
 
 
+@pytest.mark.ci
 def test_a_killed_run_goes_on_to_the_same_report(evaluate, data, tiny_model):
     flags = ("--model", tiny_model, "--methods", "default,plain", "--no-probes")
     assert evaluate("whole", *flags)[0] == 0

@@ -50,9 +50,7 @@ def lut(first, entries, bits, vr="US"):
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize("dtype, bits, low, high", KINDS)
 @pytest.mark.parametrize("modality", ["CR", "MG"])
-def test_round_trip(
-    tmp_path, make_picture, make_dicom, syntax, photometric, dtype, bits, low, high, modality
-):
+def test_round_trip(tmp_path, make_picture, make_dicom, syntax, photometric, dtype, bits, low, high, modality):
     pixels = make_picture(dtype, low, high, height=41, width=57)
     tags = {
         "PhotometricInterpretation": photometric,
@@ -91,9 +89,7 @@ def test_round_trip(
 
 def test_the_derived_copy_says_what_it_is(tmp_path, make_picture, make_dicom):
     pixels = make_picture(np.uint16, 0, 4095)
-    path = make_dicom(
-        pixels, 12, LossyImageCompression="00", SmallestImagePixelValue=0, LargestImagePixelValue=9
-    )
+    path = make_dicom(pixels, 12, LossyImageCompression="00", SmallestImagePixelValue=0, LargestImagePixelValue=9)
     radiograph = read(path)
     text = {"Instruction": "größer " * 300}
     write(radiograph, tmp_path / "a.dcm", text=text, keep_patient=True)
@@ -372,9 +368,7 @@ def test_deflated_is_refused_before_inflating(tmp_path, make_picture, make_dicom
     old, new = uid.ExplicitVRLittleEndian.encode(), uid.DeflatedExplicitVRLittleEndian.encode()
     at = body.index(old)
     padded_old, padded_new = old + bytes(len(old) % 2), new + bytes(len(new) % 2)
-    meta = (
-        body[: at - 2] + len(padded_new).to_bytes(2, "little") + padded_new + body[at + len(padded_old) : end]
-    )
+    meta = body[: at - 2] + len(padded_new).to_bytes(2, "little") + padded_new + body[at + len(padded_old) : end]
     path.write_bytes(meta + bomb)
     assert "Deflated" in refused(path)
 
@@ -436,7 +430,5 @@ def test_a_header_value_of_megabytes_is_not_parsed(make_picture, make_dicom):
     at = body.index(b"\x28\x00\x50\x10")
     length = int.from_bytes(body[at + 4 : at + 8], "little")
     value = b"1\\" * 1_000_000
-    path.write_bytes(
-        body[: at + 4] + len(value).to_bytes(4, "little") + value + body[at + 8 + length :]
-    )
+    path.write_bytes(body[: at + 4] + len(value).to_bytes(4, "little") + value + body[at + 8 + length :])
     assert "longer than 1 MiB" in refused(path)

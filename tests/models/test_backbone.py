@@ -97,16 +97,28 @@ def test_digest_follows_the_calibration(copy, tiny_model):
     assert len({other, load(copy).digest, load(tiny_model).digest}) == 3
 
 
-def test_plain_diffusers_runs_the_same_folder_and_agrees_with_our_sampler(tiny_model):
-    """The whole mask open, our sampler is diffusers' own pipeline started from the same latents."""
+def test_plain_diffusers_runs_the_same_folder_and_agrees_with_our_sampler(tiny_model, monkeypatch):
+    """The whole mask open, our sampler is diffusers' own pipeline started from the same latents.
+
+    Both compute in float64. The two multiply in other orders: the pipeline cuts a batch of three and scales the
+    condition elsewhere. Five steps of strong guidance through this U-Net, whose attention to the text is made sharp,
+    enlarge a difference by up to 1e5. In float32 (2 ** -24 = 6e-8) either side so came out up to 7e-3 from its own
+    result in float64, and the two up to 5e-4 from each other, depending on the CPU's instructions and the number of
+    threads. In float64 (2 ** -53 = 1.1e-16) the same enlargement gives 1e-11. The bound leaves a factor of 100 and is
+    still 1e5 times sharper than float32 would allow.
+    """
     from diffusers import StableDiffusionInstructPix2PixPipeline
 
     pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(tiny_model, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(torch.float64)
     loaded = load(tiny_model)
+    for network in (loaded.vae, loaded.text_encoder, loaded.unet):
+        network.double()
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # what networks give is kept as float32 elsewhere
     seeded = torch.Generator().manual_seed(3)
-    image = torch.rand(1, 3, 64, 64, generator=seeded)
-    noise = torch.randn(loaded.latent_shape, generator=seeded)
+    image = torch.rand(1, 3, 64, 64, generator=seeded, dtype=torch.float64)
+    noise = torch.randn(loaded.latent_shape, generator=seeded, dtype=torch.float64)
     condition = loaded.encode(image * 2 - 1)
     z0 = condition * loaded.vae.config.scaling_factor
     scheduler = sampling.official_scheduler(loaded.scheduler.config)
@@ -133,7 +145,8 @@ def test_plain_diffusers_runs_the_same_folder_and_agrees_with_our_sampler(tiny_m
         image_guidance_scale=1.5,
         output_type="latent",
     ).images
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert ours.dtype == theirs.dtype == torch.float64
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
 
 
 def test_a_mistyped_path_is_told_from_a_hub_id(tmp_path):

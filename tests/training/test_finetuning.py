@@ -281,7 +281,11 @@ def test_a_run_leaves_curves_sheets_and_two_checkpoints(undisturbed):
     ("changed", "dtype"),
     [
         ({"per_device": 4, "sheet": 8}, torch.float32),
-        ({"per_device": 2, "precision": "bf16", "gradient_checkpointing": True}, torch.bfloat16),
+        pytest.param(
+            {"per_device": 2, "precision": "bf16", "gradient_checkpointing": True},
+            torch.bfloat16,
+            marks=pytest.mark.ci,
+        ),
     ],
     ids=["plain", "as in the paper's recipes"],
 )
@@ -338,6 +342,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(undisturbed, data, tiny_model, 
         assert (work / name).read_text() == (undisturbed / name).read_text()
 
 
+@pytest.mark.ci
 def test_two_processes_end_as_one(undisturbed, data, tiny_model, quick, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

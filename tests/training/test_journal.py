@@ -44,7 +44,7 @@ def test_a_log_gets_a_line_a_minute(monkeypatch, capsys, clock):
         for _ in range(10):
             clock(25)
             advance(64)
-    assert capsys.readouterr().err.splitlines() == [
+    assert capsys.readouterr().out.splitlines() == [
         "Encoding images: 192 of 640, 0:02:55 left",
         "Encoding images: 384 of 640, 0:01:40 left",
         "Encoding images: 576 of 640, 0:00:25 left",

@@ -101,7 +101,7 @@ def test_what_was_encoded_is_not_encoded_again(vae, data, tmp_path):
 def test_only_the_main_process_tells_of_its_share(vae, data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(journal, "LINE_EVERY", 0)
     encode(vae, data, tmp_path, 3)
-    told = capsys.readouterr().err.splitlines()
+    told = capsys.readouterr().out.splitlines()
     assert [line.split(",")[0] for line in told] == ["Encoding images: 1 of 2", "Encoding images: 2 of 2"]
 
 

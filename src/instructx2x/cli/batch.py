@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -139,7 +138,7 @@ def _rows(images: Path, out: Path, instruction: str | None, seed: int | None, pr
     _try_out(out, images, rows)
     if any(entry.is_dir() and not entry.name.startswith(".") for entry in os.scandir(images)):
         told = f"warning: images in the folders within {images} are left out: a CSV file can list them"
-        print(one_line(told), file=sys.stderr)
+        print(one_line(told))
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any
 
@@ -13,7 +14,8 @@ def stderr() -> Any:
 
 
 def refuse(message: str, code: int) -> int:
-    print(one_line(f"error: {message}"), file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody reads it, or the disk that it goes to is full
+        print(one_line(f"error: {message}"), file=sys.stderr)
     return code
 
 

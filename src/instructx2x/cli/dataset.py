@@ -121,7 +121,7 @@ def build(
 
 @app.command()
 def check(dataset: Dataset) -> None:
-    """Verify a built dataset: counts, instructions, splits, and every image. Exit code 1 when something is wrong.
+    """Verify a built dataset: counts, instructions, splits, and every image. Exit code 2 when something is wrong.
 
     `x2x dataset check mimic-edit`
     """
@@ -131,7 +131,7 @@ def check(dataset: Dataset) -> None:
     for problem in problems:
         print(one_line(f"problem: {problem}"))
     if problems:
-        raise typer.Exit(1)
+        raise typer.Exit(2)
     print(one_line(f"{dataset}: all is well"))
 
 

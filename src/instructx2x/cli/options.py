@@ -54,7 +54,7 @@ Anatomy = Annotated[
     ),
 ]
 # Ranges that hold for every model and profile are checked here, before the model is loaded; the editor checks the rest.
-Seed = Annotated[int, typer.Option(metavar="N", min=0, help="The same seed gives the same bytes.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="The same seed and number of threads give the same bytes.")]
 Threshold = Annotated[
     float | None,
     typer.Option(

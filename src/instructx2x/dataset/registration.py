@@ -17,6 +17,7 @@ from PIL import Image
 from scipy import ndimage
 
 from ..errors import InputError
+from ..extras import install_command
 from ..imaging import MIN_SIDE, resize
 from ..imaging.radiograph import label
 from ..imaging.writing import text_entries
@@ -178,7 +179,7 @@ def _simpleitk() -> ModuleType:
     try:
         import SimpleITK
     except ImportError as error:
-        raise InputError('registration needs SimpleITK: pip install "instructx2x[register]"') from error
+        raise InputError(f"registration needs SimpleITK: {install_command('register')}") from error
     # Trials that slide off the image are expected here; the library would print paragraphs about each.
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     # One thread, because sums of floats depend on how they are split. A filter's own setting does not reach the

@@ -24,15 +24,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from instructx2x.anatomy.identity import anatomy_digest
 from instructx2x.editing.editor import Editor
+from instructx2x.editing.identity import setting
 from instructx2x.editing.report import model, software
 from instructx2x.editing.result import Result
 from instructx2x.editing.rows import RESERVED, Row
 from instructx2x.editing.sheets import ACROSS, DOWN, is_page, page_name, write_sheets
 from instructx2x.editing.study import Study
 from instructx2x.errors import InputError, OutputError, of_the_user
-from instructx2x.files import content_digest, digest
+from instructx2x.files import digest
 from instructx2x.imaging.writing import atomic_write
 from instructx2x.results import folders
 
@@ -95,7 +95,7 @@ class _Run:
 
     def __init__(self, editor: Editor, out: Path, overwrite: bool, options: dict[str, Any]) -> None:
         self.editor, self.out, self.overwrite, self.options = editor, out, overwrite, options
-        self.settings = {name: _setting(name, value) for name, value in sorted(options.items())}
+        self.settings = {name: setting(name, value) for name, value in sorted(options.items())}
         self.last: tuple[Path, Study, str] | None = None
 
     def run(self, rows: Sequence[Row], tell: Callable[[int, int], None]) -> list[Entry]:
@@ -249,14 +249,6 @@ _PATHS = ("anatomy", "region", "protect")
 def _path(value: Any) -> Path | None:
     named = isinstance(value, str | Path) and str(value) not in ("", "default", "patient", "prior", "union", "none")
     return Path(value) if named and os.path.exists(value) else None
-
-
-def _setting(name: str, value: Any) -> Any:
-    """An option as JSON, by content where it names a file or a folder."""
-    path = _path(value) if name in _PATHS else None
-    if path is not None:
-        return f"sha256 {anatomy_digest(path) if name == 'anatomy' else content_digest(path)}"
-    return str(value) if isinstance(value, Path) else value
 
 
 def _asked(row: Row) -> Entry:

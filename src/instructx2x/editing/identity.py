@@ -1,9 +1,8 @@
-"""What decides an edit beside its image, its instruction and its seed, by content and not by name."""
+"""What an option of an edit is by its content and not by its name, so that a batch tells whether it changed."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +11,15 @@ import torch
 from diffusers import SchedulerMixin
 
 from instructx2x.anatomy.identity import anatomy_digest
-from instructx2x.editing import report
 from instructx2x.files import digest
-from instructx2x.models import Backbone
 
 
-def what_decides(backbone: Backbone, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Two runs with the same values here give the same bytes on one machine; for JSON.
-
-    Args:
-        backbone: the model. Its digest covers weights, configurations, scheduler, tokenizer and calibration.
-        options: keywords of `Study.edit`; files among them count by their content.
+def setting(name: str, value: Any) -> Any:
+    """A keyword of `Study.edit` as a plain value for JSON; files, folders and arrays count by their content.
 
     Raises:
-        AnatomyError, InputError: a file among the options cannot be read.
+        AnatomyError, InputError: a file cannot be read.
     """
-    model = report.model(backbone)
-    del model["name"]  # the same model may lie elsewhere
-    return {
-        "software": report.software(),
-        "model": model,
-        "threads": torch.get_num_threads(),  # sums are split among them, and rounding depends on where
-        "options": {name: _content(name, value) for name, value in options.items()},
-    }
-
-
-def _content(name: str, value: Any) -> Any:
     if name == "anatomy":
         return anatomy_digest(value)
     if isinstance(value, SchedulerMixin):

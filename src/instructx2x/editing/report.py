@@ -47,7 +47,7 @@ def model(backbone: Backbone) -> dict[str, Any]:
         "device": str(backbone.device),
         "dtype": str(backbone.dtype).removeprefix("torch."),
         # On a CPU sums are shared out among them, and their order decides the last bits.
-        "threads": torch.get_num_threads(),
+        "threads": torch.get_num_threads(),  # on a CPU, another number of them rounds otherwise
     }
 
 

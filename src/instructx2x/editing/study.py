@@ -119,7 +119,7 @@ class Study:
 
         Args:
             instruction: such as "Add the finding of left pleural effusion."
-            seed: of all noise; the same seed gives the same bytes on the same machine.
+            seed: of all noise; the same seed gives the same bytes on the same machine with as many threads.
             samples: sample this often, from the noise of seed, seed + 1, ..., to see what chance decides. The
                 maps and the mask are those of `seed` for all of them; how the mask itself would differ with
                 the other seeds' relevance noise is the result's `mask_frequency`.

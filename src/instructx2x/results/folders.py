@@ -54,7 +54,7 @@ def clean(text: str) -> str:
 def folder_name(stem: str) -> str:
     """A name for a folder from that of a file: without what cannot be printed, and not too long for any system."""
     name = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in stem)
-    name = name.encode()[:MAX_NAME].decode(errors="ignore").rstrip()
+    name = name.encode()[: MAX_NAME - 20].decode(errors="ignore").rstrip()  # with room for a number behind it
     if name.startswith(".x2x-"):  # which are ours
         name = f"_{name}"
     return name if name not in ("", ".", "..") else "image"

@@ -24,7 +24,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -184,7 +183,7 @@ def _tell_of_long_texts(texts: list[str], model: Backbone) -> None:
     tokens = model.tokenizer(texts, truncation=False, verbose=False).input_ids
     if long := sum(len(ids) > model.token_limit for ids in tokens):
         told = f"{long} of {len(texts)} instructions are cut off at the {model.token_limit} tokens that the model reads"
-        print(told, file=sys.stderr)
+        print(told)
 
 
 def _claim(work: Path, settings: dict[str, Any]) -> None:

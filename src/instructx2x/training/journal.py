@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from instructx2x.errors import InputError
+from instructx2x.extras import install_command
 from instructx2x.progress import progress
 from instructx2x.training import curves
 
@@ -33,8 +34,8 @@ def check_trackers(names: list[str]) -> None:
     for name in names:
         if name not in available:
             raise InputError(
-                f"tracker {name!r:.40} is not installed: pip install its package (instructx2x[training] for "
-                f"tensorboard); there are: {', '.join(available) or 'none'}"
+                f"tracker {name!r:.40} is not installed: install its package (tensorboard's: "
+                f"{install_command('training')}); there are: {', '.join(available) or 'none'}"
             )
 
 
@@ -59,7 +60,7 @@ def told(description: str, total: int, main: bool = True) -> Iterator[Callable[[
             done += by
             if lines and time.monotonic() - last >= LINE_EVERY:
                 last = time.monotonic()
-                print(f"{description}: {done} of {total}{_left(began, done, total)}", file=sys.stderr, flush=True)
+                print(f"{description}: {done} of {total}{_left(began, done, total)}", flush=True)
 
         yield tell
 
@@ -127,4 +128,4 @@ class Journal:
     def _say(self, step: int, text: str) -> None:
         if self._lines:
             left = _left(self._began, step - self._start, self._steps - self._start)
-            print(f"step {step} of {self._steps}: {text}{left}", file=sys.stderr, flush=True)
+            print(f"step {step} of {self._steps}: {text}{left}", flush=True)

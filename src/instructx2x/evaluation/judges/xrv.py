@@ -23,6 +23,7 @@ What each file is allowed to do when it is read:
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -38,6 +39,7 @@ from torch import nn
 from instructx2x.errors import ModelError
 from instructx2x.evaluation.judges.judge import square
 from instructx2x.evaluation.judges.whole_modules import module_weights
+from instructx2x.extras import install_command
 
 DENSENET = "densenet121-res224-all"
 LARGEST = 1024.0  # white; black is its negative
@@ -155,7 +157,7 @@ def _package() -> ModuleType:
         with warnings.catch_warnings():  # importing it switches off every warning of the process
             return import_module("torchxrayvision")
     except ImportError as error:
-        raise ModelError(f"{_told(error)}: pip install 'instructx2x[evaluation]'") from error
+        raise ModelError(f"{_told(error)}: {install_command('evaluation')}") from error
     except Exception as error:  # a torchvision that was built for another torch raises RuntimeError
         raise ModelError(
             f"torchxrayvision cannot be imported ({_told(error)}): install the torchvision that belongs to torch "
@@ -164,8 +166,8 @@ def _package() -> ModuleType:
 
 
 def _aside() -> contextlib.AbstractContextManager:
-    """The package prints its progress and its guesses; standard output is for results."""
-    return contextlib.redirect_stdout(sys.stderr)
+    """The package prints its progress and its guesses: for a terminal, and for nowhere else."""
+    return contextlib.redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO())
 
 
 def _told(error: Exception) -> str:
