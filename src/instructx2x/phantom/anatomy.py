@@ -50,8 +50,8 @@ _BELOW = [0, 0.4, 1.2, 3.4, 6.4, 11.4, 16.4, 21.4, 27.4, 34.0]
 INNER_WIDTH = curve_of([(d**0.5, w) for d, w in zip(_BELOW, [4.5, 5.7, 7.1, 9.3, 11.1, 12.8, 13.6, 14.0, 14.1, 13.6], strict=True)])
 INNER_DEPTH = curve_of([(d**0.5, w) for d, w in zip(_BELOW, [0.2, 1.3, 2.5, 4.3, 5.7, 7.1, 7.8, 8.1, 8.1, 7.8], strict=True)])
 INNER_MIDDLE = curve_of([(d**0.5, w) for d, w in zip(_BELOW, [-2.6, -2.4, -2.1, -1.4, -0.8, -0.2, 0, 0, 0, 0], strict=True)])
-MEDIAL = curve_of([(d**0.5, w) for d, w in zip(_BELOW, [4.3, 3.3, 2.7, 2.2, 1.4, 0.6, 0.3, 0.3, 0.3, 0.3], strict=True)])
-MEDIASTINUM = curve_of([(-20, 2.2), (-9, 1.9), (-3, 1.7), (1, 2.0), (4, 2.6), (8, 2.8), (10, 3.2), (12, 4.2)])
+MEDIAL = curve_of([(d**0.5, w) for d, w in zip(_BELOW, [4.2, 2.9, 2.2, 1.7, 1.2, 0.6, 0.3, 0.3, 0.3, 0.3], strict=True)])
+MEDIASTINUM = curve_of([(-20, 2.2), (-9, 1.9), (-3, 1.7), (1, 2.0), (4, 2.5), (8, 2.4), (10, 2.3), (12, 2.6)])
 TRUNK_WIDTH = curve_of([(-27, 15.4), (-20, 15.5), (-14, 15.7), (-8, 16.0), (-2, 16.6), (2, 17.6), (5, 19.0), (8, 19.8), (10, 18.9), (11.3, 16.2), (12.3, 12.4), (13.3, 9.2), (14.6, 7.3), (16.5, 6.4), (22, 6.2)])  # fmt: skip
 TRUNK_DEPTH = curve_of([(-27, 9.6), (-14, 9.9), (0, 9.8), (5, 8.8), (9, 7.0), (12, 5.6), (15, 5.6), (22, 5.6)])
 DROP = (4.0, 6.0, 7.0, 7.6, 8.2, 8.7, 9.2, 9.4, 9.2, 8.6, 6.5, 4.5)  # from a rib's head to its front end
@@ -126,6 +126,12 @@ class Chest:
             half = depth * np.maximum(inside, 0)
             found.append(tuple(np.broadcast_arrays(centre - half, np.where(inside > 0, centre + half, centre - 1))))
         return found
+
+    def outline(self, x, z) -> np.ndarray:
+        """Both lungs as an anatomist outlines them: behind the heart too, but neither below the domes nor in the middle."""
+        below = self.abdomen(x, z)
+        aside = np.abs(x - self.film.turn(np.array([0.0, -2.0, 0.0]))[0]) > at(MEDIASTINUM, self.down(z))
+        return (length(self.cage(x, z)) > 0) & (below[1] <= below[0]) & aside
 
     def ball(self, x, z, centre, axes, degrees=0.0) -> Interval:
         centre = np.array([centre[0], centre[1], self.up(centre[2])])
@@ -247,11 +253,12 @@ def _soft_tissue(chest: Chest, add) -> None:
         breasts = np.zeros(total.shape, np.float32)
         for sign in SIDES.values():
             lo, hi = chest.ball(
-                x, z, (sign * (8.0 + 0.6 * b) * chest.broad, 9.6, -6.6 - 1.2 * b), (5.2 + 1.2 * b, 3.0 + 3.4 * b, 4.6 + 1.6 * b)
+                x, z, (sign * (8.2 + 0.7 * b) * chest.broad, 9.6, -6.6 - 1.2 * b), (5.4 + 1.2 * b, 2.6 + 2.6 * b, 5.0 + 1.6 * b)
             )
             lo = np.maximum(lo, front)
-            breasts += length((lo, hi))
-        add("breasts", breasts * np.float32(0.93))
+            # Above it the breast merges with the chest wall; only its lower edge shows.
+            breasts += length((lo, hi)) * smooth((1.0 - height) / 8)
+        add("breasts", breasts * np.float32(0.8))
 
 
 # ---------------------------------------------------------------------- lungs, heart, vessels
@@ -345,7 +352,7 @@ def _vessels(chest: Chest, lung_of, box, air, space, add) -> None:
             root = np.array([root[0], root[1], chest.up(root[2])])
             cloud = points[random.random(len(points)) < share]
             for vessel in grow(root, np.array(heading), cloud, radius * (0.9 + 0.1 * body.heart), random):
-                sink = 1 + 0.22 * np.clip((chest.up(-2) - vessel.curve[:, 2]) / 8, -1, 1)  # lower vessels are fuller
+                sink = 1 + 0.26 * np.clip((chest.up(-1.5) - vessel.curve[:, 2]) / 5, -1, 0.8)  # lower vessels are fuller
                 curves.append(film.turn(vessel.curve))
                 radii.append(vessel.radius * sink)
         canvas = threads(film, curves, radii)
@@ -435,7 +442,7 @@ def _rib(chest: Chest, k: int, sign: int, random):
     if k == 1:
         normal[:, 2] = 0.9 * np.abs(normal[:, :2]).max(1)
     curve = np.stack([sign * x, y, chest.up(z)], 1)
-    high = np.interp(phi, [0.07, 0.2, 0.55, 0.8], [0.52, 0.62, 0.66, 0.74]) * (1.12 if k == 1 else 0.85 if k > 10 else 1.0)
+    high = np.interp(phi, [0.07, 0.2, 0.55, 0.8], [0.52, 0.62, 0.66, 0.74]) * (1.12 if k == 1 else 0.78 if k > 10 else 1.0)
     thick = np.interp(phi, [0.07, 0.3, 0.8], [0.38, 0.36, 0.30])
     tip = np.clip((phi[-1] - phi) / 0.05, 0.25, 1) ** 0.5
     high = high * np.interp(phi, [0.03, 0.07], [0.6, 1.0])
@@ -537,4 +544,5 @@ def _humerus(chest: Chest, sign: int) -> np.ndarray:
     high = np.where(along < 2.35, ball, np.maximum(np.where(along < 4.2, ball, 0), shaft))
     wall = np.interp(along, [0, 3.5, 6, 10], [0.10, 0.14, 0.25, 0.36])
     marrow = 0.16
-    return bone(chest.film, chest.film.turn(curve), high, wall=np.minimum(wall, 0.9 * high), marrow=marrow)
+    drawn = bone(chest.film, chest.film.turn(curve), high, wall=np.minimum(wall, 0.9 * high), marrow=marrow)
+    return soften(drawn, 0.035, chest.film)

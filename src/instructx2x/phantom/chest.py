@@ -8,10 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
-from instructx2x.phantom.anatomy import Structure, structures
+from instructx2x.phantom.anatomy import Chest, Structure, structures
 from instructx2x.phantom.body import Body
 from instructx2x.phantom.film import Film
-from instructx2x.phantom.physics import Exposure, expose
+from instructx2x.phantom.physics import Exposure, expose, reference
 
 FIELD = 41.0  # centimetres along the film's longer side
 FINE = 512  # smaller films are averaged from one of at least this size, so that thin structures stay
@@ -24,6 +24,8 @@ class Phantom:
     fold: int
     exposure: Exposure = field(default_factory=Exposure)
     seed: int = 0
+    level: float = 0.0
+    body: Body = Body()
 
     def lengths(self) -> tuple[np.ndarray, np.ndarray]:
         total = {m: np.zeros((self.film.height, self.film.width), np.float32) for m in ("water", "bone")}
@@ -33,8 +35,19 @@ class Phantom:
 
     @cached_property
     def image(self) -> np.ndarray:
-        image = expose(*self.lengths(), self.film.pitch, self.exposure, self.seed)
+        image = expose(*self.lengths(), self.film.pitch, self.exposure, self.seed, self.level)
         return self._average(image)
+
+    @cached_property
+    def lungs(self):
+        chest = Chest(self.body, self.film, self.seed)
+        x, z = self.film.rays()
+        both = self._average(chest.outline(x, z).astype(np.float32)) >= 0.5
+        middle = both.shape[1] // 2
+        right, left = both.copy(), both.copy()
+        right[:, middle:] = False
+        left[:, :middle] = False
+        return right, left
 
     def _average(self, image):
         if self.fold == 1:
@@ -48,4 +61,10 @@ def chest(size=1024, body: Body | None = None, seed: int = 0, exposure: Exposure
     height, width = (size, size) if isinstance(size, int) else size
     fold = max(1, -(-FINE // max(height, width)))
     film = Film(height * fold, width * fold, FIELD / (max(height, width) * fold), body.view, body.rotation, 6.0 if body.view == "AP" else 0.0)
-    return Phantom(structures(body, film, seed), film, fold, exposure or Exposure(), seed)
+    found = structures(body, film, seed)
+    made = Phantom(found, film, fold, exposure or Exposure(), seed, body=body)
+    lungs = np.zeros((film.height, film.width), bool)
+    for side in ("right lung", "left lung"):
+        lungs[found[side].box] |= found[side].length < 0
+    level = reference(made.lengths()[0], lungs)
+    return replace(made, level=level)

@@ -11,6 +11,8 @@ from scipy.ndimage import gaussian_filter, zoom
 # compact bone in place of water (NIST's tables at 45, 65 and 90 keV).
 SPECTRUM = ((0.30, 0.243, 0.72), (0.45, 0.199, 0.37), (0.25, 0.176, 0.23))
 
+LEVEL = 2.15  # optical path of ordinary lungs
+
 
 @dataclass(frozen=True)
 class Exposure:
@@ -50,8 +52,25 @@ def path(water: np.ndarray, bone: np.ndarray) -> np.ndarray:
     return sum(np.float32(share) * np.exp(-np.float32(a) * water - np.float32(b) * bone) for share, a, b in SPECTRUM)
 
 
-def expose(water: np.ndarray, bone: np.ndarray, pitch: float, exposure: Exposure, seed: int) -> np.ndarray:
-    """The film: (H, W) float32 in [0, 1], 0 black."""
+def reference(water: np.ndarray, lungs: np.ndarray) -> float:
+    """The optical path that automatic exposure brings to the tone of lungs: the lungs' median.
+
+    Args:
+        water: (H, W) centimetres; lungs: (H, W) bool.
+    """
+    return float(np.median(-np.log(path(water[lungs], np.float32(0)))))
+
+
+def expose(
+    water: np.ndarray, bone: np.ndarray, pitch: float, exposure: Exposure, seed: int, level: float = LEVEL
+) -> np.ndarray:
+    """The film: (H, W) float32 in [0, 1], 0 black.
+
+    Args:
+        water, bone: (H, W) centimetres.
+        pitch: centimetres a pixel.
+        level: `reference` of the body, whatever is left out of it.
+    """
     primary = path(np.maximum(water, 0), np.maximum(bone, 0))
     signal = primary
     if exposure.scatter:
@@ -65,7 +84,10 @@ def expose(water: np.ndarray, bone: np.ndarray, pitch: float, exposure: Exposure
         noise = np.random.default_rng(seed).standard_normal(signal.shape, dtype=np.float32)
         noise = gaussian_filter(noise, 0.6) * 1.9
         signal = np.maximum(signal + signal * noise / np.sqrt(count), 1e-6)
-    return develop(-np.log(np.maximum(signal, 1e-6)), pitch, exposure)
+    density = -np.log(np.maximum(signal, 1e-6))
+    # Where nothing absorbs, more exposure stays black.
+    density = density - np.float32(0.85 * (level - LEVEL)) * np.clip(density / level, 0, 1)
+    return develop(density, pitch, exposure)
 
 
 CURVE = ((0.0, 0.0), (0.35, 0.012), (0.9, 0.075), (1.5, 0.17), (1.9, 0.27), (2.4, 0.43), (3.0, 0.61), (3.6, 0.75), (4.2, 0.86), (5.0, 0.95), (6.5, 1.0))
