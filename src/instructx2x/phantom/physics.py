@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter, zoom
 
 # A filtered 120 kVp beam behind a grid, in three energies: its share, and attenuation per centimetre of water and of
@@ -24,7 +25,6 @@ class Exposure:
         scatter_reach: its blur, centimetres.
         blur: focal spot and screen, centimetres (standard deviation).
         detail: how much local contrast is raised, as clinical processing does, 0 to 1.
-        dark, bright: optical path shown black and white.
     """
 
     photons: float = 1.5e5
@@ -32,7 +32,6 @@ class Exposure:
     scatter_reach: float = 3.0
     blur: float = 0.018
     detail: float = 0.55
-    gamma: float = 1.0
 
 
 def blurred(image: np.ndarray, pixels: float) -> np.ndarray:
@@ -76,7 +75,9 @@ def expose(
     if exposure.scatter:
         # Most scatter comes from thick parts that still let the beam in.
         source = np.sqrt(primary) * (1 - np.exp(-water / 6))
-        signal = signal + np.float32(exposure.scatter) * blurred(source.astype(np.float32), exposure.scatter_reach / pitch)
+        signal = signal + np.float32(exposure.scatter) * blurred(
+            source.astype(np.float32), exposure.scatter_reach / pitch
+        )
     if exposure.blur:
         signal = gaussian_filter(signal, exposure.blur / pitch, mode="nearest")
     if np.isfinite(exposure.photons):
@@ -90,17 +91,16 @@ def expose(
     return develop(density, pitch, exposure)
 
 
-CURVE = ((0.0, 0.0), (0.35, 0.012), (0.9, 0.075), (1.5, 0.17), (1.9, 0.27), (2.4, 0.43), (3.0, 0.61), (3.6, 0.75), (4.2, 0.86), (5.0, 0.95), (6.5, 1.0))
+# Brightness over optical path, as film and processing give it: lungs dark but not black, the mediastinum light.
+_PATH = (0.0, 0.35, 0.9, 1.5, 1.9, 2.4, 3.0, 3.6, 4.2, 5.0, 6.5)
+_SHOWN = (0.0, 0.012, 0.07, 0.155, 0.25, 0.41, 0.60, 0.75, 0.86, 0.95, 1.0)
 
 
 def develop(density: np.ndarray, pitch: float, exposure: Exposure) -> np.ndarray:
     """Tones of a clinical film from optical path."""
-    from scipy.interpolate import PchipInterpolator
-
     if exposure.detail:
         wide, narrow = blurred(density, 1.6 / pitch), blurred(density, 0.35 / pitch)
         here = np.clip(density / 1.2, 0, 1)  # open air has no detail
         density = density + np.float32(exposure.detail) * here * (0.6 * (density - wide) + 0.5 * (density - narrow))
-    a, b = zip(*CURVE, strict=True)
-    grid = np.linspace(0, 6.5, 1301)
-    return np.interp(density, grid, PchipInterpolator(a, b)(grid)).astype(np.float32)
+    grid = np.linspace(0, _PATH[-1], 1301)
+    return np.interp(density, grid, PchipInterpolator(_PATH, _SHOWN)(grid)).astype(np.float32)

@@ -1,6 +1,7 @@
-"""Shapes with known ray sums: what length of a ray lies in an ellipsoid, between two surfaces, or in a tube.
+"""Shapes whose ray sums are known: ellipsoids, unions of them, round tubes, and hollow bones.
 
-A ray runs along y. `Interval`s say where it enters and leaves a shape, so that lengths of unions are exact.
+A ray runs along y. An `Interval` says where it enters and leaves a shape, so that lengths of unions are exact. What is
+long and thin is made of drops that keep its volume: their sum along a ray is the path in it, however it turns.
 """
 
 from __future__ import annotations
@@ -9,10 +10,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage, signal
+from scipy.interpolate import CubicSpline
 
-from instructx2x.phantom.film import CENTRE, Film
+from instructx2x.phantom.film import CENTRE, Box, Film
 
 Interval = tuple[np.ndarray, np.ndarray]  # y at entry and exit; a ray that misses has the exit before the entry
+Patch = tuple[Box, np.ndarray]  # rows and columns of the film, and centimetres along the rays in them
+
+GOLDEN = 0.6180339887
 
 
 def smooth(value: np.ndarray) -> np.ndarray:
@@ -21,43 +26,59 @@ def smooth(value: np.ndarray) -> np.ndarray:
     return value * value * (3 - 2 * value)
 
 
-def rotation_in_plane(degrees: float) -> np.ndarray:
-    """(3, 3) rotation in the film's plane; positive turns the x axis upwards."""
-    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    return np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])
+def spline(points: Sequence[Sequence[float]], count: int = 48) -> np.ndarray:
+    """A smooth curve through points: (K, D) -> (count, D)."""
+    points = np.asarray(points, float)
+    steps = np.r_[0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1) ** 0.5)]
+    return CubicSpline(steps, points)(np.linspace(0, steps[-1], count))
 
 
-def ellipsoid(film: Film, x: np.ndarray, z: np.ndarray, centre, axes, degrees: float = 0.0) -> Interval:
-    """Where rays through (x, z), turned with the patient, are inside an ellipsoid.
+# ---------------------------------------------------------------------- volumes
+
+
+def ellipsoid(
+    film: Film, x: np.ndarray, z: np.ndarray, centre: Sequence[float], axes: Sequence[float], degrees: float = 0.0
+) -> Interval:
+    """Where rays are inside an ellipsoid that turns with the patient.
 
     Args:
-        film: for how the patient is turned.
-        x, z: arrays that broadcast, in the plane y = 0.
+        film: for how the patient stands, and from where the rays come.
+        x, z: where rays cross the plane y = 0; arrays that broadcast.
         centre, axes: (3,) centimetres.
-        degrees: turn of its axes in the film's plane.
+        degrees: turn of the axes in the film's plane; positive lifts its x axis.
     """
-    turn = film.turning @ rotation_in_plane(degrees)
+    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    turn = film.turning @ np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])
     shape = turn @ np.diag(1 / np.square(axes)) @ turn.T
     cx, cy, cz = film.turn(np.asarray(centre, float))
     m = film.magnification(cy)
     u, w = (x / m - cx).astype(np.float32), ((z - CENTRE) / m + CENTRE - cz).astype(np.float32)
-    a, b = shape[1, 1], shape[0, 1] * u + shape[1, 2] * w
-    c = shape[0, 0] * u * u + 2 * shape[0, 2] * u * w + shape[2, 2] * w * w - 1
-    discriminant = b * b - a * c
-    half = np.where(discriminant > 0, np.sqrt(np.maximum(discriminant, 0)), -1) / a
-    middle = cy - b / a
-    return (middle - half).astype(np.float32), (middle + half).astype(np.float32)
+    a, b, c = shape.astype(np.float32)[[1, 0, 1], [1, 1, 2]]
+    slope = b * u + c * w
+    rest = np.float32(shape[0, 0]) * u * u + np.float32(2 * shape[0, 2]) * u * w + np.float32(shape[2, 2]) * w * w - 1
+    square = slope * slope - a * rest
+    half = np.where(square > 0, np.sqrt(np.maximum(square, 0)), -1) / a
+    middle = np.float32(cy) - slope / a
+    return middle - half, middle + half
 
 
 def length(interval: Interval) -> np.ndarray:
+    """Centimetres between entry and exit; 0 where the ray misses."""
     return np.maximum(interval[1] - interval[0], 0)
 
 
-def union(intervals: Sequence[Interval], within: Interval | None = None) -> np.ndarray:
+def hull(intervals: Sequence[Interval]) -> Interval:
+    """From the first entry to the last exit, for shapes that overlap."""
+    hits = [leave > enter for enter, leave in intervals]
+    enter = [np.where(hit, i[0], np.float32(1e3)) for hit, i in zip(hits, intervals, strict=True)]
+    leave = [np.where(hit, i[1], np.float32(-1e3)) for hit, i in zip(hits, intervals, strict=True)]
+    return np.minimum.reduce(enter), np.maximum.reduce(leave)
+
+
+def union(intervals: Sequence[Interval], within: Interval) -> np.ndarray:
     """Length of a ray inside at least one of several shapes, and inside `within`."""
     enter, leave = (np.stack(np.broadcast_arrays(*ends)) for ends in zip(*intervals, strict=True))
-    if within is not None:
-        enter, leave = np.maximum(enter, within[0]), np.minimum(leave, within[1])
+    enter, leave = np.maximum(enter, within[0]), np.minimum(leave, within[1])
     order = np.argsort(enter, axis=0)
     enter, leave = np.take_along_axis(enter, order, 0), np.take_along_axis(leave, order, 0)
     reached = np.full_like(enter[0], -np.inf)
@@ -68,59 +89,101 @@ def union(intervals: Sequence[Interval], within: Interval | None = None) -> np.n
     return total
 
 
-def hull(intervals: Sequence[Interval]) -> Interval:
-    """From the first entry to the last exit, for shapes that overlap."""
-    hits = [leave > enter for enter, leave in intervals]
-    enter = np.minimum.reduce([np.where(hit, i[0], np.float32(1e3)) for hit, i in zip(hits, intervals, strict=True)])
-    leave = np.maximum.reduce([np.where(hit, i[1], np.float32(-1e3)) for hit, i in zip(hits, intervals, strict=True)])
-    return enter.astype(np.float32), leave.astype(np.float32)
+# ---------------------------------------------------------------------- what is long and thin
 
 
-def spline(points: Sequence[Sequence[float]], count: int = 48) -> np.ndarray:
-    """A smooth curve through points of any dimension: (count, D)."""
-    from scipy.interpolate import CubicSpline
-
-    points = np.asarray(points, float)
-    steps = np.r_[0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1) ** 0.5)]
-    return CubicSpline(steps, points)(np.linspace(0, steps[-1], count))
-
-
-def resample(curve: np.ndarray, values: Sequence[np.ndarray], step: float) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
-    """A curve and values along it at even steps: (M, 3), each (M, ...), and the length that each point stands for."""
-    lengths = np.linalg.norm(np.diff(curve, axis=0), axis=1)
-    along = np.r_[0, np.cumsum(lengths)]
+def resample(
+    curve: np.ndarray, values: Sequence[np.ndarray], step: float
+) -> tuple[np.ndarray, list[np.ndarray], float]:
+    """A curve and values along it at even steps: (M, 3), each (M, D), and the length of a step."""
+    along = np.r_[0, np.cumsum(np.linalg.norm(np.diff(curve, axis=0), axis=1))]
     count = int(along[-1] / step) + 2
     there = (np.arange(count) + 0.5) * along[-1] / count
 
-    def take(value):
+    def take(value: np.ndarray) -> np.ndarray:
         return np.stack([np.interp(there, along, column) for column in value.reshape(len(value), -1).T], 1)
 
-    return take(curve), [take(value) for value in values], np.full(count, along[-1] / count)
+    return take(curve), [take(value) for value in values], along[-1] / count
 
 
-def splat(film: Film, points: np.ndarray, volumes: np.ndarray) -> np.ndarray:
-    """Drops of matter on the film: cubic centimetres at turned points (N, 3) -> (H, W) centimetres along the rays."""
+def splat(film: Film, points: np.ndarray, volumes: np.ndarray, margin: int) -> Patch:
+    """Drops on the film: (N, 3) turned points with (N,) cubic centimetres; the patch has room for a blur of `margin`."""
     flat, m = film.project(points)
-    # float32 holds a place on the film to a thousandth of a pixel.
-    column = (flat[:, 0] / film.pitch + (film.width / 2 - 0.5)).astype(np.float32)
-    row = ((CENTRE - flat[:, 1]) / film.pitch + (film.height / 2 - 0.5)).astype(np.float32)
-    here = (row > 0) & (row < film.height - 1) & (column > 0) & (column < film.width - 1)
+    column = flat[:, 0] / film.pitch + (film.width / 2 - 0.5)
+    row = (CENTRE - flat[:, 1]) / film.pitch + (film.height / 2 - 0.5)
+    # A blur beyond the film's edge reaches back into it.
+    here = (row > -margin) & (row < film.height + margin) & (column > -margin) & (column < film.width + margin)
+    if not here.any():
+        return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), np.float32)
     row, column, volumes = row[here], column[here], (volumes * m**2)[here] / film.pitch**2
-    r0, c0 = row.astype(np.int32), column.astype(np.int32)
-    fr, fc = row - r0, column - c0
-    first = r0 * film.width + c0
-    total = np.zeros(film.height * film.width)
+    top, left = int(np.floor(row.min())) - margin, int(np.floor(column.min())) - margin
+    height, width = int(row.max()) - top + margin + 2, int(column.max()) - left + margin + 2
+    r0, c0 = np.floor(row).astype(np.int64), np.floor(column).astype(np.int64)
+    down, right = row - r0, column - c0
+    first = (r0 - top) * width + (c0 - left)
+    total = np.zeros(height * width)
     for offset, weight in (
-        (0, (1 - fr) * (1 - fc)),
-        (1, (1 - fr) * fc),
-        (film.width, fr * (1 - fc)),
-        (film.width + 1, fr * fc),
+        (0, (1 - down) * (1 - right)),
+        (1, (1 - down) * right),
+        (width, down * (1 - right)),
+        (width + 1, down * right),
     ):
         total += np.bincount(first + offset, weight * volumes, len(total))
-    return total.reshape(film.height, film.width).astype(np.float32)
+    return (slice(top, top + height), slice(left, left + width)), total.reshape(height, width).astype(np.float32)
 
 
-GOLDEN = 0.6180339887
+def on_film(film: Film, patches: Sequence[Patch]) -> Patch:
+    """The sum of patches, without what lies beside the film."""
+    patches = [patch for patch in patches if patch[1].size]
+    if not patches:
+        return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), np.float32)
+    top = max(min(box[0].start for box, _ in patches), 0)
+    bottom = max(min(max(box[0].stop for box, _ in patches), film.height), top)
+    left = max(min(box[1].start for box, _ in patches), 0)
+    right = max(min(max(box[1].stop for box, _ in patches), film.width), left)
+    total = np.zeros((bottom - top, right - left), np.float32)
+    for (rows, columns), values in patches:
+        r = slice(max(rows.start, top), min(rows.stop, bottom))
+        c = slice(max(columns.start, left), min(columns.stop, right))
+        if r.start < r.stop and c.start < c.stop:
+            part = values[r.start - rows.start : r.stop - rows.start, c.start - columns.start : c.stop - columns.start]
+            total[r.start - top : r.stop - top, c.start - left : c.stop - left] += part
+    return (slice(top, bottom), slice(left, right)), total
+
+
+def tubes(film: Film, curves: Sequence[np.ndarray], radii: Sequence[np.ndarray], bins: int = 12) -> Patch:
+    """Round tubes: each is a row of drops that keep its volume, blurred to its width.
+
+    Args:
+        curves: each (N, 3), turned; radii: each (N,).
+        bins: widths that are told apart.
+    """
+    parts = [resample(c, (r,), 0.6 * film.pitch) for c, r in zip(curves, radii, strict=True)]
+    points = np.concatenate([p for p, _, _ in parts])
+    widths = np.concatenate([w[:, 0] for _, (w,), _ in parts])
+    volumes = np.concatenate([np.full(len(p), step) for p, _, step in parts]) * np.pi * widths**2
+    edges = np.geomspace(widths.min() * 0.999, widths.max() * 1.001, bins + 1)
+    patches = []
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        here = (widths >= low) & (widths < high)
+        if here.any():
+            radius = (low * high) ** 0.5 / film.pitch
+            box, drops = splat(film, points[here], volumes[here], int(2 * radius) + 3)
+            patches.append((box, _balls(drops, radius) if drops.size else drops))
+    return on_film(film, patches)
+
+
+def _balls(drops: np.ndarray, radius: float) -> np.ndarray:
+    """Drops become balls of a radius in pixels: a row of balls is a round tube."""
+    if radius < 2.5:
+        # The profile of a round tube has half its radius as standard deviation.
+        return ndimage.gaussian_filter(drops, max(0.5 * radius, 0.35), mode="constant")
+    grid = np.arange(-int(radius) - 1, int(radius) + 2)
+    ball = np.sqrt(np.maximum(radius**2 - grid[:, None] ** 2 - grid[None] ** 2, 0)).astype(np.float32)
+    # What rounding leaves where no drop is near must not count as part of the tube.
+    return np.where(
+        ndimage.maximum_filter(drops, len(grid)) > 0, signal.fftconvolve(drops, ball / ball.sum(), "same"), 0
+    )
 
 
 def bone(
@@ -131,8 +194,9 @@ def bone(
     normals: np.ndarray | None = None,
     wall: np.ndarray | float = 0.1,
     marrow: float = 0.2,
-) -> np.ndarray:
-    """Path lengths in a long bone: a cortex of even thickness around marrow, as a cloud of drops spread evenly in both.
+    soft: float = 0.022,
+) -> Patch:
+    """A long bone: a cortex of even thickness around marrow, as drops spread evenly in both.
 
     Args:
         curve: (N, 3) centre line, turned.
@@ -140,103 +204,47 @@ def bone(
         normals: (N, 3) turned, across the flat side.
         wall: (N,) thickness of the cortex.
         marrow: density of the marrow as a share of the cortex.
-
-    Returns:
-        (H, W) float32, centimetres of compact bone.
+        soft: blur that joins the drops, centimetres.
     """
-    high = np.broadcast_to(np.asarray(high, float), len(curve))
-    thick = high if thick is None else np.broadcast_to(np.asarray(thick, float), len(curve))
-    wall = np.broadcast_to(np.asarray(wall, float), len(curve))
+    count = len(curve)
+    high, wall = (np.broadcast_to(np.asarray(value, float), count) for value in (high, wall))
+    thick = high if thick is None else np.broadcast_to(np.asarray(thick, float), count)
     tangent = np.gradient(curve, axis=0)
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True) + 1e-9
-    if normals is None:
-        normals = np.array([0.31, 0.93, 0.2]) + np.zeros_like(curve)
+    normals = np.broadcast_to([0.31, 0.93, 0.2], curve.shape) if normals is None else normals
     normals = normals - tangent * (normals * tangent).sum(1, keepdims=True)
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9
+    normals = normals / (np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9)
     upward = np.cross(tangent, normals)
-    curve, (high, thick, wall, normals, upward), steps = resample(
-        curve, (high, thick, wall, normals, upward), 0.7 * film.pitch
+    around = max(int(2 * np.pi * high.max() / (1.2 * film.pitch)), 12)
+    inside = max(int(np.pi * high.max() * thick.max() / (2.2 * film.pitch) ** 2), 12)
+    curve, (high, thick, wall, normals, upward), step = resample(
+        curve, (high, thick, wall, normals, upward), 0.8 * film.pitch
     )
-    around = max(int(2 * np.pi * high.max() / (1.1 * film.pitch)), 12)
-    inside = max(int(np.pi * high.max() * thick.max() / (2.0 * film.pitch) ** 2), 12)
-    number = np.arange(len(curve))[:, None]
+    ring = np.arange(len(curve))[:, None]
 
-    def drops(angle, share, volumes):
+    def drops(angle: np.ndarray, share: np.ndarray) -> np.ndarray:
         a, b = share * high * np.sin(angle), share * thick * np.cos(angle)
-        points = curve[:, None] + a[..., None] * upward[:, None] + b[..., None] * normals[:, None]
-        return points.reshape(-1, 3), np.broadcast_to(volumes, angle.shape).ravel()
+        return (curve[:, None] + a[..., None] * upward[:, None] + b[..., None] * normals[:, None]).reshape(-1, 3)
 
     # Golden ratios spread the drops of successive rings evenly, so that no pattern shows.
-    angle = 2 * np.pi * ((np.arange(around) + GOLDEN * number * 7) / around % 1)
-    perimeter = np.pi * (3 * (high + thick) - np.sqrt((3 * high + thick) * (high + 3 * thick)))
-    depth = (np.arange(around) * GOLDEN + number * 0.7548) % 1
-    share = 1 - wall * depth / np.maximum(np.minimum(high, thick), wall)
+    turn = 2 * np.pi * ((np.arange(around) + 7 * GOLDEN * ring) / around % 1)
+    depth = (np.arange(around) * GOLDEN + ring * 0.7548) % 1
     # An even angle crowds drops where the outline is curved most: weigh each by the outline that it stands for.
-    arc = np.sqrt((high * np.cos(angle)) ** 2 + (thick * np.sin(angle)) ** 2)
-    volume = wall * perimeter * steps[:, None] * arc / arc.sum(1, keepdims=True)
-    shell = drops(angle, share, volume)
-    angle = 2 * np.pi * ((np.arange(inside) * GOLDEN + number * 0.5698) % 1)
-    share = np.sqrt((np.arange(inside) + (number * 0.7548) % 1) / inside)
-    core = np.maximum(high - wall, 0) * np.maximum(thick - wall, 0) * np.pi
-    filling = drops(angle, share * (1 - wall / high), marrow * core * steps[:, None] / inside)
-    total = splat(film, np.concatenate([shell[0], filling[0]]), np.concatenate([shell[1], filling[1]]))
-    return total
-
-
-def soften(image: np.ndarray, centimetres: float, film: Film) -> np.ndarray:
-    """A blur of at least half a pixel."""
-    return ndimage.gaussian_filter(image, max(centimetres / film.pitch, 0.6))
-
-
-def threads(film: Film, curves: Sequence[np.ndarray], radii: Sequence[np.ndarray], bins: int = 12) -> np.ndarray:
-    """Path lengths in many round tubes: each is a row of drops that keep its volume, blurred to its width.
-
-    Args:
-        curves: each (N, 3), turned; radii: each (N,).
-
-    Returns:
-        (H, W) float32.
-    """
-    parts = [resample(c, (r,), 0.6 * film.pitch) for c, r in zip(curves, radii, strict=True)]
-    points = np.concatenate([p for p, _, _ in parts])
-    widths = np.concatenate([w[0][:, 0] for _, w, _ in parts])
-    volumes = np.concatenate([steps for _, _, steps in parts]) * np.pi * widths**2
-    canvas = np.zeros((film.height, film.width), np.float32)
-    edges = np.geomspace(widths.min() * 0.999, widths.max() * 1.001, bins + 1)
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        here = (widths >= low) & (widths < high)
-        if here.any():
-            canvas += round_blur(splat(film, points[here], volumes[here]), (low * high) ** 0.5 / film.pitch)
-    return canvas
-
-
-def round_blur(drops: np.ndarray, radius: float) -> np.ndarray:
-    """Drops become balls of a radius in pixels: a row of balls is a round tube."""
-    if radius < 2.5:
-        # The profile of a round tube has half its radius as standard deviation.
-        return ndimage.gaussian_filter(drops, max(0.5 * radius, 0.35))
-    reach = int(radius) + 1
-    grid = np.arange(-reach, reach + 1)
-    ball = np.sqrt(np.maximum(radius**2 - grid[:, None] ** 2 - grid[None] ** 2, 0)).astype(np.float32)
-    return signal.fftconvolve(drops, ball / ball.sum(), "same").astype(np.float32)
-
-
-def polygon(film: Film, corners: np.ndarray, soft: float) -> tuple[tuple[slice, slice], np.ndarray]:
-    """A thin plate: 1 inside a closed outline, falling to 0 within `soft` centimetres inside its edge.
-
-    Args:
-        corners: (N, 2) x and z in the plane y = 0.
-    """
-    from PIL import Image, ImageDraw
-
-    box = film.box(corners.min(0) - soft, corners.max(0) + soft)
-    shape = (box[0].stop - box[0].start, box[1].stop - box[1].start)
-    if 0 in shape:
-        return box, np.zeros(shape, np.float32)
-    columns = corners[:, 0] / film.pitch + film.width / 2 - box[1].start
-    rows = film.height / 2 - (corners[:, 1] - CENTRE) / film.pitch - box[0].start
-    canvas = Image.new("L", (shape[1] * 2, shape[0] * 2))
-    ImageDraw.Draw(canvas).polygon([(float(c) * 2, float(r) * 2) for c, r in zip(columns, rows, strict=True)], fill=1)
-    inside = np.asarray(canvas)
-    distance = ndimage.distance_transform_edt(inside).reshape(shape[0], 2, shape[1], 2).mean((1, 3)) / 2 * film.pitch
-    return box, smooth(distance / soft).astype(np.float32)
+    arc = np.sqrt((high * np.cos(turn)) ** 2 + (thick * np.sin(turn)) ** 2)
+    shell = drops(turn, 1 - wall * depth / np.maximum(np.minimum(high, thick), wall))
+    shell_volume = wall * step * arc * (2 * np.pi / around)
+    turn = 2 * np.pi * ((np.arange(inside) * GOLDEN + ring * 0.5698) % 1)
+    share = np.sqrt((np.arange(inside) + (ring * 0.7548) % 1) / inside)
+    core = drops(turn, share * np.maximum(1 - wall / high, 0))
+    core_area = np.pi * np.maximum(high - wall, 0) * np.maximum(thick - wall, 0)
+    core_volume = np.broadcast_to(marrow * step * core_area / inside, turn.shape)
+    sigma = max(soft / film.pitch, 0.6)
+    box, total = splat(
+        film,
+        np.concatenate([shell, core]),
+        np.concatenate([shell_volume.ravel(), core_volume.ravel()]),
+        int(4 * sigma) + 1,
+    )
+    if total.size:
+        total = ndimage.gaussian_filter(total, sigma, mode="constant")
+    return on_film(film, [(box, total)])
