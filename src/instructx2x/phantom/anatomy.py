@@ -11,13 +11,14 @@ from scipy.ndimage import gaussian_filter
 
 from instructx2x.phantom.body import Body
 from instructx2x.phantom.film import CENTRE, Box, Film
-from instructx2x.phantom.shapes import Interval, Patch, hull, length, on_film, smooth, spline, tubes, union
+from instructx2x.phantom.shapes import Interval, Patch, hull, length, smooth, spline, tubes, union
 from instructx2x.phantom.skeleton import skeleton
 from instructx2x.phantom.thorax import APEX, SIDES, Thorax, at, table
 from instructx2x.phantom.vessels import grow
 
 DENSITY = 0.24  # of a fully inflated lung
-POINTS = 1500  # that the vessels of a lung lead to
+CROWDED = 2.5  # centimetres of blood at most where vessels crowd a hilum: there their tubes overlap
+POINTS = 1800  # that the vessels of a lung lead to
 
 # The skin by height: half width and half depth of the trunk with neck and shoulders.
 SKIN_WIDTH = table(
@@ -170,10 +171,11 @@ def _organs(thorax: Thorax, random: np.random.Generator) -> dict[str, Patch]:
         found[name] = (box, values)
     room = length(cage) - taken
     for side, sign in SIDES.items():
-        vessels = on_film(film, [_vessels(thorax, side, random), (box, np.zeros_like(room))])[1]
-        vessels = vessels[rows, columns] if vessels.shape != room.shape else vessels
-        inside = np.minimum(vessels, 0.6 * room) * (np.sign(x) == sign)
-        found[f"{side} vessels"] = (box, inside * air)
+        blood = np.zeros((film.height, film.width), np.float32)
+        where, path = _vessels(thorax, side, random)
+        blood[where] = CROWDED * (1 - np.exp(-path / CROWDED))
+        inside = np.minimum(blood[box], 0.6 * room) * (np.sign(x) == sign)
+        found[f"{side} vessels"] = (box, np.where(inside > 1e-3, inside, 0) * air)
     found["airways"] = _airways(thorax)
     # Gas in the stomach stands above its fluid when the patient stands.
     top = thorax.down(thorax.dome["left"])
@@ -190,8 +192,8 @@ def _organs(thorax: Thorax, random: np.random.Generator) -> dict[str, Patch]:
 
 # A lung's artery and vein: where each enters, which way it points, its radius.
 HILA = {
-    "right": (((-2.6, -0.6, -1.6), (-0.8, -0.2, -1.0), 0.80), ((-2.0, -1.2, -4.0), (-1.0, -0.3, -0.1), 0.60)),
-    "left": (((2.9, -1.6, -0.6), (0.8, -0.5, -0.7), 0.80), ((2.2, -1.6, -3.6), (1.0, -0.3, -0.2), 0.58)),
+    "right": (((-2.6, -0.6, -1.6), (-0.8, -0.2, -1.0), 0.84), ((-2.0, -1.2, -4.0), (-1.0, -0.3, -0.1), 0.64)),
+    "left": (((2.9, -1.6, -0.6), (0.8, -0.5, -0.7), 0.84), ((2.2, -1.6, -3.6), (1.0, -0.3, -0.2), 0.62)),
 }
 
 

@@ -1,7 +1,7 @@
 """The film's grid, and how a point of the body falls on it.
 
-Lengths are in centimetres. x runs to the image's right (the patient's left), y from back to front, z upwards; the origin
-lies between the lungs at the height of the carina.
+Lengths are in centimetres. x runs to the image's right (the patient's left), y from back to front, z upwards; the
+origin lies between the lungs at the height of the carina.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From lengths of tissue to a film: attenuation, scatter, focal blur, quantum noise, and the tones of a clinical film."""
+"""From lengths of tissue to a film: attenuation, scatter, focal blur, quantum noise, clinical tones."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ long and thin is made of drops that keep its volume: their sum along a ray is th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from scipy import ndimage, signal
@@ -107,7 +108,7 @@ def resample(
 
 
 def splat(film: Film, points: np.ndarray, volumes: np.ndarray, margin: int) -> Patch:
-    """Drops on the film: (N, 3) turned points with (N,) cubic centimetres; the patch has room for a blur of `margin`."""
+    """Drops on the film: (N, 3) turned points, (N,) cubic centimetres; the patch has room for a blur of `margin`."""
     flat, m = film.project(points)
     column = flat[:, 0] / film.pitch + (film.width / 2 - 0.5)
     row = (CENTRE - flat[:, 1]) / film.pitch + (film.height / 2 - 0.5)
@@ -164,7 +165,7 @@ def tubes(film: Film, curves: Sequence[np.ndarray], radii: Sequence[np.ndarray],
     volumes = np.concatenate([np.full(len(p), step) for p, _, step in parts]) * np.pi * widths**2
     edges = np.geomspace(widths.min() * 0.999, widths.max() * 1.001, bins + 1)
     patches = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         here = (widths >= low) & (widths < high)
         if here.any():
             radius = (low * high) ** 0.5 / film.pitch

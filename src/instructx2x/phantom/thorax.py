@@ -114,7 +114,7 @@ class Thorax:
         return ellipsoid(self.film, x, z, (centre[0], centre[1], self.up(centre[2])), axes, degrees)
 
     def heart(self, x: np.ndarray, z: np.ndarray) -> list[Interval]:
-        """Ventricles, right atrium and left auricle; the heart rides on the diaphragm and lies flat when that is high."""
+        """Ventricles, right atrium and left auricle; the heart rides on the diaphragm and flattens as that rises."""
         size = self.body.heart * (1.06 if self.body.view == "AP" else 1.0)
         lifted = self.down((self.dome["left"] + self.dome["right"]) / 2) + 9.75
         flat = 1 + 0.03 * lifted

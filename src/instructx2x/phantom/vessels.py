@@ -1,11 +1,11 @@
-"""The pulmonary vessels: trees that grow from a hilum to fill a lung, each branch as thick as what it feeds asks for."""
+"""The pulmonary vessels: trees that grow from a hilum to fill a lung, each branch as thick as what it feeds needs."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-MURRAY = 2.5  # a parent's radius to this power is the sum of its children's
+MURRAY = 2.55  # a parent's radius to this power is the sum of its children's
 NEAR, FAR = 0.14, 0.42  # a branch goes this share of the way to the middle of what it feeds, at the root and far out
 LEAF = 3  # points that a last branch feeds
 
