@@ -17,7 +17,7 @@ from instructx2x.phantom.thorax import APEX, SIDES, Thorax, at, table
 from instructx2x.phantom.vessels import grow
 
 DENSITY = 0.24  # of a fully inflated lung
-CROWDED = 2.5  # centimetres of blood at most where vessels crowd a hilum: there their tubes overlap
+CROWDED = 4.0  # centimetres of blood at most where vessels crowd a hilum: there their tubes overlap
 POINTS = 1800  # that the vessels of a lung lead to
 
 # The skin by height: half width and half depth of the trunk with neck and shoulders.
@@ -122,7 +122,7 @@ def _wall(thorax: Thorax, random: np.random.Generator) -> dict[str, Patch]:
         b = body.breasts
         breasts = np.zeros_like(tissue)
         for sign in SIDES.values():
-            centre = (sign * (8.4 + 0.8 * b) * body.breadth, 9.6, -6.8 - 1.4 * b)
+            centre = (sign * (8.4 + 0.8 * b) * body.breadth, 9.6, -7.6 - 1.6 * b)
             enter, leave = thorax.ball(x, z, centre, (5.4 + 1.2 * b, 2.6 + 2.6 * b, 5.0 + 1.6 * b), sign * 8)
             breasts += length((np.maximum(enter, front), leave))
         # Above, a breast merges with the chest wall; only its lower edge shows.
@@ -183,7 +183,7 @@ def _organs(thorax: Thorax, random: np.random.Generator) -> dict[str, Patch]:
     gas = length(thorax.ball(x, z, (6.6, -2.0, top - 2.4), (3.4, 2.4, 1.6), -6))
     if body.view == "PA":
         gas = gas * smooth((z - thorax.up(top - 3.2)) / 0.15)
-    folds = np.clip(1 + 0.18 * _texture(film, random, 0.9), 0.3, 1.4)
+    folds = np.clip(1 + 0.10 * _texture(film, random, 0.9), 0.3, 1.4)
     found["stomach gas"] = (whole, -0.8 * gas * folds)
     liver = length(thorax.ball(x, z, (-6.5, 0.5, -14.6), (7.4, 7.0, 5.2), 10))
     found["liver"] = (whole, 0.05 * liver)

@@ -15,7 +15,7 @@ from instructx2x.phantom.film import Film
 from instructx2x.phantom.physics import Exposure, expose, reference
 
 FIELD = 41.0  # centimetres along the film's longer side
-FINE = 512  # smaller films are averaged from one of at least this size, so that thin structures stay
+FINE = 256  # smaller films are averaged from one of at least this size, so that thin structures stay
 SIZES = (32, 4096)
 
 

@@ -19,6 +19,7 @@ Interval = tuple[np.ndarray, np.ndarray]  # y at entry and exit; a ray that miss
 Patch = tuple[Box, np.ndarray]  # rows and columns of the film, and centimetres along the rays in them
 
 GOLDEN = 0.6180339887
+LEAST = 0.01  # centimetres; a blur's thinner rim is no part of a bone
 
 
 def smooth(value: np.ndarray) -> np.ndarray:
@@ -233,7 +234,7 @@ def bone(
     # An even angle crowds drops where the outline is curved most: weigh each by the outline that it stands for.
     arc = np.sqrt((high * np.cos(turn)) ** 2 + (thick * np.sin(turn)) ** 2)
     shell = drops(turn, 1 - wall * depth / np.maximum(np.minimum(high, thick), wall))
-    shell_volume = wall * step * arc * (2 * np.pi / around)
+    shell_volume = wall * (1 - wall / (high + thick)) * step * arc * (2 * np.pi / around)
     turn = 2 * np.pi * ((np.arange(inside) * GOLDEN + ring * 0.5698) % 1)
     share = np.sqrt((np.arange(inside) + (ring * 0.7548) % 1) / inside)
     core = drops(turn, share * np.maximum(1 - wall / high, 0))
@@ -248,4 +249,5 @@ def bone(
     )
     if total.size:
         total = ndimage.gaussian_filter(total, sigma, mode="constant")
+        total[total < LEAST] = 0
     return on_film(film, [(box, total)])

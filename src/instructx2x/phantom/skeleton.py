@@ -113,10 +113,10 @@ def _vertebra(x: np.ndarray, z: np.ndarray, w: float, h: float, depth: float) ->
     """Body with its end plates, arch and pedicles around (0, 0); w and h are the body's half axes."""
     u, v = x / w, z / h
     waist = 1 - 0.09 * np.maximum(1 - v * v, 0)
-    across = np.maximum(1 - np.abs(u / waist) ** 2.6, 0) ** 0.7
+    across = np.maximum(1 - np.abs(u / waist) ** 2.6, 0)
     found = 0.17 * depth * across * smooth((1.10 - np.abs(v)) / 0.22)
     found += 0.12 * np.exp(-(((np.abs(v) - 0.93) / 0.055) ** 2)) * np.maximum(1 - np.abs(u) ** 4, 0) ** 0.5
-    found += 0.10 * np.exp(-(((np.abs(u / waist) - 0.95) / 0.05) ** 2)) * smooth((1.0 - np.abs(v)) / 0.1)
+    found += 0.06 * np.exp(-(((np.abs(u / waist) - 0.95) / 0.05) ** 2)) * smooth((1.0 - np.abs(v)) / 0.1)
     # The arch behind hides half of the gap to the next body.
     found += 0.22 * np.exp(-((u / 0.85) ** 4) - ((v + 0.55) / 0.75) ** 4)
     for sign in SIDES.values():  # a pedicle is a short tube seen from its end
