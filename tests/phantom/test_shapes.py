@@ -47,12 +47,13 @@ def test_a_union_counts_what_overlaps_once():
 
 
 @pytest.mark.parametrize("radius", [0.1, 0.6])
-def test_a_tubes_paths_sum_up_to_its_volume_and_its_width_is_the_deepest(radius):
+def test_a_tubes_paths_sum_up_to_its_volume(radius):
     curve = np.linspace([-4, 0, film.CENTRE], [4, 0, film.CENTRE], 30)
     patch = shapes.tubes(FILM, [curve], [np.full(30, radius)])
     assert np.isclose(volume(patch), np.pi * radius**2 * 8, rtol=0.02)
     middle = patch[1][:, patch[1].shape[1] // 2]
-    assert np.isclose(middle.max(), 2 * radius, rtol=0.25)
+    # Thinner than a few pixels it is blurred, and its path shared with its neighbours.
+    assert 0.65 * 2 * radius < middle.max() < 1.05 * 2 * radius
 
 
 def test_a_bone_keeps_its_volume_however_it_runs_along_the_rays():

@@ -126,7 +126,7 @@ def _wall(thorax: Thorax, random: np.random.Generator) -> dict[str, Patch]:
             enter, leave = thorax.ball(x, z, centre, (5.4 + 1.2 * b, 2.6 + 2.6 * b, 5.0 + 1.6 * b), sign * 8)
             breasts += length((np.maximum(enter, front), leave))
         # Above, a breast merges with the chest wall; only its lower edge shows.
-        found["breasts"] = (whole, np.float32(0.75) * breasts * smooth((1.0 - height) / 8))
+        found["breasts"] = (whole, np.float32(1.05) * breasts * smooth((1.0 - height) / 8))
     return found
 
 

@@ -70,7 +70,7 @@ class Body:
 
 BODIES = {
     "man": Body(),
-    "woman": Body(height=0.93, breadth=0.92, padding=1.5, breasts=0.5, shoulders=0.92, bone=0.9, heart=0.97),
+    "woman": Body(height=0.93, breadth=0.92, padding=1.5, breasts=0.6, shoulders=0.92, bone=0.9, heart=0.97),
     "slender": Body(height=1.05, breadth=0.9, padding=0.2, shoulders=0.95, heart=0.92, aorta=0.1),
     "large": Body(breadth=1.08, padding=4.0, heart=1.1, inspiration=0.75, aorta=0.5),
     "old": Body(height=0.97, padding=0.6, aorta=1.0, bone=0.7, heart=1.08, inspiration=0.85),

@@ -171,17 +171,17 @@ def tubes(film: Film, curves: Sequence[np.ndarray], radii: Sequence[np.ndarray],
         if here.any():
             radius = (low * high) ** 0.5 / film.pitch
             box, drops = splat(film, points[here], volumes[here], int(2 * radius) + 3)
-            patches.append((box, _balls(drops, radius) if drops.size else drops))
+            patches.append((box, _round(drops, radius) if drops.size else drops))
     return on_film(film, patches)
 
 
-def _balls(drops: np.ndarray, radius: float) -> np.ndarray:
-    """Drops become balls of a radius in pixels: a row of balls is a round tube."""
+def _round(drops: np.ndarray, radius: float) -> np.ndarray:
+    """Drops become discs of a radius in pixels: the sum of a row of discs has the profile of a round tube."""
     if radius < 2.5:
         # The profile of a round tube has half its radius as standard deviation.
         return ndimage.gaussian_filter(drops, max(0.5 * radius, 0.35), mode="constant")
     grid = np.arange(-int(radius) - 1, int(radius) + 2)
-    ball = np.sqrt(np.maximum(radius**2 - grid[:, None] ** 2 - grid[None] ** 2, 0)).astype(np.float32)
+    disc = np.clip(radius + 0.5 - np.hypot(grid[:, None], grid[None]), 0, 1)
     # What rounding leaves where no drop is near must not count as part of the tube.
     return np.where(
         ndimage.maximum_filter(drops, len(grid)) > 0, signal.fftconvolve(drops, ball / ball.sum(), "same"), 0
