@@ -93,7 +93,7 @@ def expose(
 
 # Brightness over optical path, as film and processing give it: lungs dark but not black, the mediastinum light.
 _PATH = (0.0, 0.35, 0.9, 1.5, 1.9, 2.4, 3.0, 3.6, 4.2, 5.0, 6.5)
-_SHOWN = (0.0, 0.012, 0.07, 0.155, 0.25, 0.41, 0.60, 0.75, 0.86, 0.95, 1.0)
+_SHOWN = (0.0, 0.02, 0.12, 0.24, 0.345, 0.495, 0.64, 0.745, 0.82, 0.90, 0.98)
 
 
 def develop(density: np.ndarray, pitch: float, exposure: Exposure) -> np.ndarray:

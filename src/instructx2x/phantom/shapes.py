@@ -182,10 +182,9 @@ def _round(drops: np.ndarray, radius: float) -> np.ndarray:
         return ndimage.gaussian_filter(drops, max(0.5 * radius, 0.35), mode="constant")
     grid = np.arange(-int(radius) - 1, int(radius) + 2)
     disc = np.clip(radius + 0.5 - np.hypot(grid[:, None], grid[None]), 0, 1)
+    rounded = np.maximum(signal.fftconvolve(drops, disc / disc.sum(), "same"), 0)
     # What rounding leaves where no drop is near must not count as part of the tube.
-    return np.where(
-        ndimage.maximum_filter(drops, len(grid)) > 0, signal.fftconvolve(drops, ball / ball.sum(), "same"), 0
-    )
+    return np.where(ndimage.maximum_filter(drops, len(grid)) > 0, rounded, 0).astype(np.float32)
 
 
 def bone(
