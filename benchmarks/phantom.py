@@ -1,8 +1,9 @@
 """How real the phantom chest is to the package itself: its lungs, its judges, its edits beside those of real films.
 
     python benchmarks/phantom.py [--data DATA] [--bodies 12] [--normals 12] [--size 512]
+    python benchmarks/phantom.py --image src/instructx2x/data/example.png
 
-Prints Markdown. Without --data (the folder with metadata.csv) the columns of real films are left out.
+Prints Markdown; with --image it writes the package's example instead. Without --data (the folder with metadata.csv) the columns of real films are left out.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from instructx2x import Editor, phantom
 from instructx2x.anatomy.lungs import segment_lungs
 from instructx2x.evaluation.judges import load_judge
 from instructx2x.imaging.reading import read
-from instructx2x.imaging.writing import eight_bit
+from instructx2x.imaging.writing import eight_bit, write_png
 from instructx2x.progress import track
 from instructx2x.training.data import load_table
 
@@ -111,7 +112,15 @@ def main() -> None:
     parser.add_argument("--bodies", type=int, default=12)
     parser.add_argument("--normals", type=int, default=12)
     parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--image", type=Path, help="write the default body at 1,024 pixels here, and measure nothing")
     options = parser.parse_args()
+    if options.image:
+        text = {
+            "Synthetic": "yes",
+            "Comment": "computed from an analytic anatomy by instructx2x.phantom; not a patient",
+        }
+        write_png(eight_bit(phantom.chest().image), options.image, text=text)
+        return
     bodies = {"default": phantom.Body()} | {f"any_body({n})": phantom.any_body(n) for n in range(options.bodies)}
     made = {name: phantom.chest(options.size, body, seed=0) for name, body in track(bodies.items(), "computing bodies")}
     real = normals(options.data, options.normals) if options.data else []
