@@ -3,7 +3,8 @@
     python benchmarks/phantom.py [--data DATA] [--bodies 12] [--normals 12] [--size 512]
     python benchmarks/phantom.py --image src/instructx2x/data/example.png
 
-Prints Markdown; with --image it writes the package's example instead. Without --data (the folder with metadata.csv) the columns of real films are left out.
+Prints Markdown; with --image it writes the package's example instead. Without --data (the folder with metadata.csv)
+the columns of real films are left out.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def main() -> None:
     if options.image:
         text = {
             "Synthetic": "yes",
-            "Comment": "computed from an analytic anatomy by instructx2x.phantom; not a patient",
+            "Comment": "computed by instructx2x.phantom; not a patient",
         }
         write_png(eight_bit(phantom.chest().image), options.image, text=text)
         return
