@@ -1,12 +1,14 @@
 """The made chest: its masks, its repeatability, and what every parameter changes."""
 
 from dataclasses import replace
+from importlib.resources import files
 
 import numpy as np
 import pytest
 
 from instructx2x.errors import InputError
 from instructx2x.imaging.geometry import resize
+from instructx2x.imaging.reading import read
 from instructx2x.phantom import BODIES, Body, Exposure, any_body, chest
 from instructx2x.phantom.anatomy import Structure, lung_outlines, structures
 from instructx2x.phantom.film import Film
@@ -116,6 +118,14 @@ def test_the_same_body_is_seen_at_any_size():
 def test_a_film_may_be_higher_than_wide():
     made = chest((260, 200))
     assert made.image.shape == made.mask("heart").shape == made.lungs[0].shape == (260, 200)
+
+
+def test_the_packages_example_is_the_phantom():
+    path = files("instructx2x") / "data" / "example.png"
+    example = read(path)
+    assert example.pixels.shape == (1024, 1024)
+    made = chest(256).image
+    assert np.corrcoef(resize(example.display(), 256, 256).ravel(), made.ravel())[0, 1] > 0.995
 
 
 # ---------------------------------------------------------------------- masks
