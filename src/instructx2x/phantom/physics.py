@@ -9,7 +9,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter, zoom
 
 # A filtered 120 kVp beam behind a grid, in three energies: its share, and attenuation per centimetre of water and of
-# compact bone in place of water (NIST's tables at 45, 65 and 90 keV).
+# compact bone in place of water: rounded values for about 45, 65 and 90 keV, not a fitted spectrum.
 SPECTRUM = ((0.30, 0.243, 0.72), (0.45, 0.199, 0.37), (0.25, 0.176, 0.23))
 
 LEVEL = 2.15  # optical path of ordinary lungs
