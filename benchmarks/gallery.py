@@ -2,7 +2,7 @@
 
     python benchmarks/gallery.py --out docs/gallery [--model FOLDER]
 
-No patient's image is used: the example was drawn by the bundled model. Writes one JPEG a group of findings.
+No patient's image is used: the example is computed by instructx2x.phantom. Writes one JPEG a group of findings.
 """
 
 from __future__ import annotations
