@@ -131,7 +131,7 @@ def evaluate(
     folders = _folders(edited or [])
     editing = ("methods", "ablation", "probes", "device", "dtype")
     if names:
-        others = ("model", "edited", "judge", "findings", "partial", *editing)
+        others = ("model", "edited", "findings", "partial", *editing)
         refuse_ignored(context, others, "--names only prints names")
     elif not model:
         refuse_ignored(context, editing, "nothing is edited without --model")
