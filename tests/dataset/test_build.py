@@ -330,9 +330,9 @@ def test_a_folder_in_use_stays_as_it_is(mimic, build_in, tmp_path, name, content
 
 def test_a_file_is_no_folder(mimic, build_in, tmp_path):
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(OutputError, match="in use"):
+    with pytest.raises(OutputError, match="is a file"):
         build_in(mimic, tmp_path / "out")
-    with pytest.raises(OutputError, match="cannot be used") as error:
+    with pytest.raises(OutputError, match="is a file") as error:
         build_in(mimic, tmp_path / "out" / "below")
     assert one_line(error)
 

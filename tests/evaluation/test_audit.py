@@ -227,13 +227,12 @@ def test_a_run_that_was_cut_off_goes_on(people, written, tmp_path, tiny_model):
 def test_a_changed_classifier_is_asked_anew(people, written, tmp_path):
     table = people(1)
     edits = {"folder": tmp_path / "edited"}
-    audit(
-        planned(table, written("def predict(images):\n    return [x.mean() for x in images]\n"), ADD, **edits), tmp_path
-    )
-    first = tables_of(tmp_path)["overview"][0]["mean before"]
+    out = tmp_path / "out"
+    audit(planned(table, written("def predict(images):\n    return [x.mean() for x in images]\n"), ADD, **edits), out)
+    first = tables_of(out)["overview"][0]["mean before"]
     changed = "def predict(images):\n    return [x.mean() / 2 for x in images]\n"
-    audit(planned(table, written(changed), ADD, **edits), tmp_path)
-    assert tables_of(tmp_path)["overview"][0]["mean before"] == pytest.approx(first / 2)
+    audit(planned(table, written(changed), ADD, **edits), out)
+    assert tables_of(out)["overview"][0]["mean before"] == pytest.approx(first / 2)
 
 
 def test_an_image_that_cannot_be_read_is_left_out(people, written, tmp_path):

@@ -172,7 +172,7 @@ def test_flipped_bytes_never_pass_for_maps(beside, save):
 def test_what_is_no_archive_is_refused(beside, content):
     image, maps = beside
     maps.write_bytes(content)
-    with pytest.raises(InputError, match=r"a\.npz is damaged"):
+    with pytest.raises(InputError, match=r"a\.npz: a damaged archive"):
         read_maps(image, SHAPE)
 
 
@@ -180,5 +180,5 @@ def test_one_array_is_no_archive(beside):
     image, maps = beside
     with maps.open("wb") as file:
         np.save(file, np.ones(SHAPE))
-    with pytest.raises(InputError, match=r"a\.npz is damaged"):
+    with pytest.raises(InputError, match=r"a\.npz: a damaged archive"):
         read_maps(image, SHAPE)

@@ -65,7 +65,7 @@ def test_a_window_that_is_no_number_gives_way_to_the_values(odd, tmp_path, keywo
 )
 def test_a_number_that_decides_is_refused_by_its_name(odd, keyword, text):
     message = line(odd(**{keyword: text}))
-    assert keyword in message and text in message
+    assert keyword in message and (text in message) == text[0].isdigit(), "a word could be a name"
 
 
 @pytest.mark.parametrize("text", ["", " ", "2048\\", "\0"])
@@ -181,7 +181,9 @@ def test_without_a_modality_the_class_says_it(odd, tmp_path, name, where):
     assert any("Modality" in warning and name in warning for warning in radiograph.warnings)
     write(radiograph, tmp_path / "edited.dcm", text={"Synthetic": "yes"})
     copy = pydicom.dcmread(tmp_path / "edited.dcm")
-    assert (copy.Modality, copy.SOPClassUID) == (name, CLASSES[name])
+    # Of its own class only where the source says all that this class demands.
+    assert copy.Modality == name
+    assert copy.SOPClassUID in (CLASSES[name], pydicom.uid.SecondaryCaptureImageStorage)
 
 
 @pytest.mark.parametrize("where", ["data set", "file meta"])

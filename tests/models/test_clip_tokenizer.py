@@ -86,7 +86,7 @@ def test_damaged_sources_are_refused(file, tmp_path):
     assert "no tokenizer" in refused(tmp_path / "nowhere")
     assert "neither" in refused(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    assert "cannot be read" in refused(tmp_path)
+    assert "not CLIP's kind" in refused(tmp_path)
     bad = tmp_path / FILE
     for content in (b"", b"text", file.read_bytes()[:5000], gzip.compress(b""), gzip.compress(b"version\na b\n")):
         bad.write_bytes(content)

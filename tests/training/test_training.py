@@ -391,6 +391,6 @@ def test_recipes_are_found_by_name_and_path(tmp_path):
     with pytest.raises(ModelError, match="device warp"):
         run("open-cpu", data=tmp_path, work=tmp_path / "work", stages=("vae",), device="warp")
     (tmp_path / "mine").write_text("no model")
-    with pytest.raises(OutputError, match="not a model"):
+    with pytest.raises(OutputError, match="is there already"):
         run("open-cpu", data=tmp_path, work=tmp_path / "work", stages=("vae",), out=tmp_path / "mine")
     assert not (tmp_path / "work").exists(), "refused before any work"

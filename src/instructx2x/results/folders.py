@@ -37,6 +37,7 @@ STAGING = re.compile(r"\.x2x-[0-9a-f]{16}")
 _CLAIM = ".x2x-claim"
 _MARK, _TARGET, _NEW, _EARLIER = "mark", "target", "new", "earlier"
 _OURS = b"x2x staging folder"
+_claimed: set[str] = set()  # folders that this process owns
 _CONTENDED = {errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK}
 
 MAX_NAME = 200
@@ -146,8 +147,10 @@ def claim(out: str | os.PathLike, *, inputs: Iterable[str | os.PathLike | None] 
                 os.ftruncate(lock, 0)
                 os.write(lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
             sweep(out)
+            _claimed.add(str(out.resolve()))
             yield out
         finally:
+            _claimed.discard(str(out.resolve()))
             with suppress(OSError):
                 os.unlink(out / _CLAIM)
             os.close(lock)
@@ -163,9 +166,9 @@ def entries(folder: Path) -> list[Path]:
 
 
 def refuse_claimed(out: str | os.PathLike) -> None:
-    """Refuse a folder that another run owns."""
+    """Refuse a folder that another run owns. The process that claimed it may write there."""
     claim_file = Path(out) / _CLAIM
-    if claim_file.is_file() and _is_held(claim_file):
+    if str(Path(out).resolve()) not in _claimed and claim_file.is_file() and _is_held(claim_file):
         raise OutputError(f"{out} is in use by another run{_who(Path(out))}: wait for its end or choose another folder")
 
 
