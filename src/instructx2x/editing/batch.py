@@ -35,6 +35,7 @@ from instructx2x.errors import InputError, OutputError, of_the_user
 from instructx2x.files import digest
 from instructx2x.imaging.writing import atomic_write
 from instructx2x.results import folders
+from instructx2x.results.seal import read_report
 
 MANIFEST, SECONDS, SHEET = RESERVED
 
@@ -138,7 +139,7 @@ class _Run:
         """
         folder = self.out / row.folder
         try:
-            report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+            report = read_report(folder)
             made = report["batch"]
             there = {
                 **{"instruction": report["instruction"]["text"], "seed": report["seed"]},
@@ -149,7 +150,7 @@ class _Run:
             }
             content, entry = made["image_sha256"], _done(row, report)
             whole = all((folder / name).is_file() for name in report["files"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (InputError, OSError, ValueError, KeyError, TypeError, AttributeError):
             return None  # no result of a batch, which its row will tell
         wanted = {
             **{"instruction": row.instruction, "seed": row.seed},

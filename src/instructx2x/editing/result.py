@@ -17,7 +17,7 @@ from instructx2x.imaging.segmentation import write_segmentation
 from instructx2x.imaging.writing import edited_suffix, eight_bit, write, write_png
 from instructx2x.results import folders
 from instructx2x.results.places import refuse_foreign, result_name
-from instructx2x.results.seal import seal
+from instructx2x.results.seal import marks, seal
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,15 +79,6 @@ class Guidance:
         self._write(folder)
         seal(folder, self.report)
 
-    def _text(self) -> dict[str, str]:
-        """What every picture carries in its file."""
-        return {
-            "Synthetic": "yes",
-            "Instruction": self.report["instruction"]["text"],
-            "Model": f"{self.report['model']['name']} sha256:{self.report['model']['sha256']}",
-            "Seed": str(self.report["seed"]),
-        }
-
     def _maps(self) -> dict[str, np.ndarray]:
         return {
             "relevance": self.relevance,
@@ -99,9 +90,12 @@ class Guidance:
         }
 
     def _write(self, folder: Path) -> None:
-        write_png(self.overlay(), folder / "guidance_map.png", text=self._text())
-        write_png(eight_bit(self.mask), folder / "mask.png", text=self._text())
+        self._write_picture(self.overlay(), folder / "guidance_map.png")
+        self._write_picture(eight_bit(self.mask), folder / "mask.png")
         _write_maps(self._maps(), folder / "maps.npz")
+
+    def _write_picture(self, picture: np.ndarray, path: Path) -> None:
+        write_png(picture, path, text=marks(self.report, path.name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,31 +133,27 @@ class Result(Guidance):
     def _write(self, folder: Path) -> None:
         ending = edited_suffix(self.image)
         edited = folder / f"edited{ending}"
-        self._write_image(self.image, edited, self._text())
+        self._write_image(self.image, edited)
         if ending == ".dcm":
             write_segmentation(edited, self.mask, folder / "mask.dcm")
             write_segmentation(edited, self.guidance, folder / "guidance_map.dcm")
         if len(self.samples) > 1:
             self._write_samples(folder, ending)
-        write_png(self.comparison(), folder / "comparison.png", text=self._text())
+        self._write_picture(self.comparison(), folder / "comparison.png")
         super()._write(folder)
 
-    def _write_image(self, image: Radiograph, path: Path, text: dict[str, str]) -> None:
-        write(image, path, text=text, source=self.source, keep_patient=self.keep_patient)
+    def _write_image(self, image: Radiograph, path: Path) -> None:
+        write(image, path, text=marks(self.report, path.name), source=self.source, keep_patient=self.keep_patient)
 
     def _write_samples(self, folder: Path, ending: str) -> None:
-        first = self.report["seed"]
-        last = first + len(self.samples) - 1
-        shared = {**self._text(), "Mask of seed": str(first)}
-        for seed, sample in enumerate(self.samples[1:], start=first + 1):
-            self._write_image(sample, folder / f"edited_seed_{seed}{ending}", {**shared, "Seed": str(seed)})
-        shared["Seed"] = f"{first} to {last}"
+        for seed, sample in enumerate(self.samples[1:], start=self.report["seed"] + 1):
+            self._write_image(sample, folder / f"edited_seed_{seed}{ending}")
         # Where nothing was to be edited, the mean would be the source under another name.
         if self.mask.any():
-            self._write_image(self.sample_mean, folder / f"edited_mean{ending}", shared)
+            self._write_image(self.sample_mean, folder / f"edited_mean{ending}")
         before, mean = self.source.display(), self.sample_mean.display()
         picture = pictures.seeds(before, mean, self.sample_spread, self.mask_frequency, len(self.samples))
-        write_png(picture, folder / "samples.png", text=shared)
+        self._write_picture(picture, folder / "samples.png")
 
 
 def _write_maps(maps: dict[str, np.ndarray], path: Path) -> None:

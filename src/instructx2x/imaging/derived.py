@@ -147,7 +147,7 @@ def derived(
     _add_display(new, old, radiograph)
     _choose_class(new, old, radiograph)
     story = "; ".join(f"{key}: {value}" for key, value in text.items())
-    _add_marks(new, story)
+    _add_marks(new, text)
     origin = _hash(source or radiograph)
     entropy = ["kept" if keep_patient else "pseudonymous", origin, _hash(radiograph), story]
     if keep_patient:
@@ -451,13 +451,17 @@ def _is_negative(new: pydicom.Dataset) -> bool:
 # The marks, and whose image it is.
 
 
-def _add_marks(new: pydicom.Dataset, story: str) -> None:
+def description(text: Mapping[str, str]) -> str:
+    """What DerivationDescription tells of an edit: in ASCII, so that no character set is needed for what users type."""
+    return "; ".join(f"{key}: {value}" for key, value in text.items()).encode("ascii", "replace").decode()[:1024]
+
+
+def _add_marks(new: pydicom.Dataset, text: Mapping[str, str]) -> None:
     """What says that the image is synthetic, derived, and by whom."""
     new.ImageType = ["DERIVED", "SECONDARY"]
     new.SyntheticData = "YES"
     new.SeriesNumber, new.InstanceNumber = SERIES["edited"], 1
-    # ASCII, so that no character set is needed for what the user typed.
-    new.DerivationDescription = story.encode("ascii", "replace").decode()[:1024]
+    new.DerivationDescription = description(text)
     new.DerivationCodeSequence = [
         code("123110", "DCM", "Artificial Intelligence"),
         code("113047", "DCM", "Pixel by pixel mask"),

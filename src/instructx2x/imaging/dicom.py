@@ -56,7 +56,7 @@ def read(data: bytes, path: Path | None) -> Radiograph:
         InputError: anything but a single-frame, monochrome projection radiograph with a monotone display.
             A damaged file can raise other exceptions as well; `reading.read` reports them.
     """
-    dataset = _parse(data)
+    dataset = parse(data)
     warnings = _settle_modality(dataset)
     _check_orientation(dataset)
     warnings += cautions.of(dataset)
@@ -89,8 +89,14 @@ class _Metered(BytesIO):
         return super().read(size)
 
 
-def _parse(data: bytes) -> pydicom.Dataset:
-    """The data set in little endian; its file meta always names the transfer syntax that the file has."""
+def parse(data: bytes) -> pydicom.Dataset:
+    """The data set of a file's bytes in little endian; its file meta names the transfer syntax that the file has.
+
+    Nothing is unpacked, and no more is read than a radiograph's header can have.
+
+    Raises:
+        InputError: it is deflated, or has absurdly many or long elements. pydicom's own errors pass.
+    """
     if data[128:132] != b"DICM":
         data = PREAMBLE + data
     # The transfer syntax is judged first: a deflated data set could unpack to any size.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -172,6 +173,23 @@ def png_values(radiograph: Radiograph) -> tuple[np.ndarray, str | None]:
     return pixels.astype(np.uint8 if radiograph.pixels.itemsize == 1 else np.uint16), formula
 
 
+def stored_values(radiograph: Radiograph) -> np.ndarray:
+    """The stored values that an edited image stands for, as its source had them: the inverse of `png_values`.
+
+    Returns:
+        (H, W) int32; the pixels as they are, unless they are a PNG's with a formula of x2x.
+
+    Raises:
+        InputError: its formula is none of x2x.
+    """
+    values, formula = radiograph.pixels.astype(np.int32), radiograph.text.get("Stored value")
+    if formula is None:
+        return values
+    if match := re.fullmatch(r"(-?\d{1,6}) - PNG value|PNG value - (\d{1,6})", formula, re.ASCII):
+        return int(match[1]) - values if match[1] else values - int(match[2])
+    raise InputError(f"its text entry 'Stored value' ({formula:.40}) is not of x2x; get an intact copy")
+
+
 def as_stored(edited: Radiograph, source: Radiograph) -> Radiograph | None:
     """An edited image as `source` with other pixels, where it holds stored values of the same kind; else None.
 
@@ -190,8 +208,7 @@ def as_stored(edited: Radiograph, source: Radiograph) -> Radiograph | None:
         or not same_words
     ):
         return None
-    values = edited.pixels.astype(np.int32)
-    values = last - values if source.inverted else values + source.first
+    values = stored_values(edited)
     if values.min() < source.first or values.max() > last:
         return None
     return replace(source, pixels=values.astype(source.pixels.dtype))

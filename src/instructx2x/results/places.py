@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from instructx2x.errors import OutputError
+from instructx2x.errors import InputError, OutputError
 from instructx2x.files import digest
 from instructx2x.results import folders
+from instructx2x.results.seal import read_report
 
 # Beside report.json and the edited image every result of an edit has these.
 FILES = ("comparison.png", "guidance_map.png", "maps.npz", "mask.png")
@@ -57,10 +57,10 @@ def refuse_foreign(folder: Path) -> None:
         raise OutputError(f"{folder} is not a result of this program, so it is not overwritten: choose another folder")
     names = sorted(path.name for path in folder.iterdir())
     try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        report = read_report(folder)
+    except InputError:
         report = None
-    told = isinstance(report, dict) and {"software", "model", "instruction", "mask"} <= set(report)
+    told = report is not None and {"software", "model", "instruction", "mask"} <= set(report)
     if names and not told and not {"report.json", "maps.npz"} <= set(names):
         raise OutputError(f"{folder} is not a result of this program, so it is not overwritten: choose another folder")
     listed = report.get("files") if told else None

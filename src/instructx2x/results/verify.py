@@ -9,27 +9,36 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from instructx2x.editing import official
 from instructx2x.editing.guidance import guidance_map
 from instructx2x.errors import InputError
-from instructx2x.files import digest
+from instructx2x.files import check_archive, contents, digest
+from instructx2x.imaging import dicom
+from instructx2x.imaging.derived import description
 from instructx2x.imaging.geometry import Frame
-from instructx2x.imaging.radiograph import MAX_PIXELS
+from instructx2x.imaging.pictures import MAX_BYTES, open_picture
+from instructx2x.imaging.radiograph import MAX_PIXELS, stored_values
 from instructx2x.imaging.reading import read
 from instructx2x.imaging.writing import eight_bit
-from instructx2x.results.seal import REPORT, SCHEMA, pixels_digest, report_digest
+from instructx2x.results.folders import is_plain_name
+from instructx2x.results.seal import REPORT, SCHEMA, marks, pixels_digest, read_report, report_digest
 
-MAX_REPORT_BYTES = 50_000_000
+MAX_FILE = 4 << 30  # bytes; the maps of 100 megapixels have 2 GiB
+MAX_MANIFEST = 64 << 20
+MAX_SAMPLES = 10_000
+MAX_SQUARE = 4096  # pixels on a side of a model's square
 MAPS = {"relevance": "f4", "relevance_spread": "f4", "pseudo_mask": "f4", "guidance": "f4", "mask": "?"}
 SAMPLE_MAPS = {"sample_spread": "f4", "mask_frequency": "f4"}
 SQUARE_MAPS = {"relevance_cells": "f4", "pseudo_mask_square": "f4"}
@@ -47,12 +56,17 @@ def results_in(out: Path) -> list[Path]:
     """
     if not out.is_dir():
         raise InputError(f"{out}: no such folder; name a result of x2x edit, or a folder that holds results")
-    if (out / REPORT).is_file():
+    if os.path.lexists(out / REPORT):
         return [out]
-    found = sorted(path for path in out.iterdir() if path.is_dir() and (path / REPORT).exists())
+    found = sorted(path for path in out.iterdir() if path.is_dir() and _is_result(path))
     if not found:
         raise InputError(f"{out}: no result in it, and none one level below (a result holds {REPORT}); name another")
     return found
+
+
+def _is_result(folder: Path) -> bool:
+    """Whether a folder is a result, be it one that has lost a file."""
+    return any(os.path.lexists(folder / name) for name in (REPORT, "maps.npz", "guidance_map.png"))
 
 
 def verify_result(folder: Path, sources: Path | None = None) -> list[str]:
@@ -71,7 +85,10 @@ def verify_result(folder: Path, sources: Path | None = None) -> list[str]:
         report = _report(folder)
     except _Wrong as error:
         return [str(error)]
-    problems += _files(folder, report)
+    try:
+        problems += _files(folder, report)
+    except _Wrong as error:
+        return [str(error)]
     try:
         maps = _maps(folder, report)
         problems += _arithmetic(maps, report)
@@ -90,12 +107,12 @@ def verify_batch(out: Path, folders: list[Path]) -> list[str]:
         What does not hold, a line each; empty if everything holds or `out` is no batch.
     """
     manifest = out / "manifest.jsonl"
-    if not manifest.is_file():
+    if not os.path.lexists(manifest):
         return []
     try:
-        entries = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
-        done = {entry["folder"]: entry for entry in entries if entry["status"] == "done"}
-    except (OSError, ValueError, KeyError, TypeError):
+        entries = [json.loads(line) for line in contents(manifest, MAX_MANIFEST).decode().splitlines()]
+        done = {str(entry["folder"]): dict(entry) for entry in entries if entry["status"] == "done"}
+    except (InputError, ValueError, KeyError, TypeError, RecursionError):
         return ["manifest.jsonl: damaged, or not of a batch"]
     names = {folder.name for folder in folders}
     problems = [f"{name}: in manifest.jsonl as done, but its result is missing" for name in sorted(done.keys() - names)]
@@ -121,30 +138,27 @@ def verify_batch(out: Path, folders: list[Path]) -> list[str]:
 
 def _report(folder: Path) -> dict[str, Any]:
     """The report, its digest checked, with every value that is used here of the right kind."""
-    path = folder / REPORT
     try:
-        if path.stat().st_size > MAX_REPORT_BYTES:
-            raise _Wrong(f"{REPORT}: larger than any report")
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        report = read_report(folder)
+    except InputError as error:
         raise _Wrong(f"{REPORT}: missing or damaged") from error
     try:
         if report["schema"] != SCHEMA:
-            raise _Wrong(f"{REPORT}: of schema {report['schema']}, which this version does not check")
+            raise _Wrong(f"{REPORT}: of schema {report['schema']!r:.40}, which this version does not check")
         if report["sha256"] != report_digest(report):
             raise _Wrong(f"{REPORT}: changed since it was written (its own digest differs)")
         if report["synthetic"] is not True:
             raise _Wrong(f"{REPORT}: does not say that the image is synthetic")
-        height, width, threshold = report["source"]["height"], report["source"]["width"], _threshold(report)
+        source, mask, samples = report["source"], report["mask"], report.get("samples", 1)
+        height, width, bits = source["height"], source["width"], source["bits"]
         right = (
-            all(type(side) is int and 0 < side <= MAX_PIXELS for side in (height, width))
-            and math.isfinite(threshold)
-            and type(report["seed"]) is int
-            and type(report.get("samples", 1)) is int
-            and isinstance(report["source"], dict)
-            and isinstance(report["files"], dict)
-            and isinstance(report["mask"], dict)
-            and isinstance(report.get("written_as", ""), str)
+            all(type(number) is int for number in (height, width, bits, report["seed"], samples, mask["pixels"]))
+            and height > 0 < width
+            and height * width <= MAX_PIXELS
+            and 1 <= samples <= MAX_SAMPLES
+            and all(_is_number(value) for value in (_threshold(report), mask["fraction"], mask["highest_guidance"]))
+            and report.get("written_as", "edited.png") in ("edited.png", "edited.tiff", "edited.dcm")
+            and all(is_plain_name(name) and isinstance(told, str) for name, told in report["files"].items())
         )
         described = (
             report["instruction"]["text"],
@@ -153,40 +167,60 @@ def _report(folder: Path) -> dict[str, Any]:
             report["profile"],
         )
         right = right and all(isinstance(value, str) for value in described)
-        report["mask"]["pixels"], report["mask"]["fraction"], report["mask"]["highest_guidance"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise _Wrong(f"{REPORT}: incomplete; not the report of a result") from error
     if not right:
         raise _Wrong(f"{REPORT}: holds a value of the wrong kind")
     return report
 
 
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e30  # no infinity, no NaN, nothing that overflows
+
+
 def _threshold(report: dict[str, Any]) -> float:
-    return float(report["parameters"]["threshold"])
+    return report["parameters"]["threshold"]
 
 
-def _files(folder: Path, report: dict[str, Any]) -> list[str]:
-    """Every file that the report names is there with its digest, and no other file is."""
-    problems = []
+def _needed(report: dict[str, Any]) -> set[str]:
+    """The files that a result has beside its report; `edited_mean` alone depends on whether anything was edited."""
     needed = {"maps.npz", "guidance_map.png", "mask.png"}
-    if report.get("written_as") == "edited.dcm":
+    if "written_as" not in report:
+        return needed
+    needed |= {report["written_as"], "comparison.png"}
+    if report["written_as"] == "edited.dcm":
         needed |= {"mask.dcm", "guidance_map.dcm"}
-    if "written_as" in report:
-        needed |= {report["written_as"], "comparison.png"}
-        count = report.get("samples", 1)
-        if count > 1:
-            first, ending = report["seed"], Path(report["written_as"]).suffix
-            needed |= {f"edited_seed_{seed}{ending}" for seed in range(first + 1, first + count)}
-    named: dict[str, str] = report["files"]
-    problems += [f"{name}: not named in {REPORT}, as it must be" for name in sorted(needed - named.keys())]
-    there = {path.name for path in folder.iterdir()} - {REPORT}
-    for name, sha256 in sorted(named.items()):
-        if name not in there or not (folder / name).is_file():
-            problems.append(f"{name}: missing")
-        elif digest(folder / name) != sha256:
-            problems.append(f"{name}: changed since it was written (its digest differs)")
-    problems += [f"{name}: not a part of this result; keep it elsewhere" for name in sorted(there - named.keys())]
-    return problems
+    first, count, ending = report["seed"], report.get("samples", 1), Path(report["written_as"]).suffix
+    if count > 1:
+        needed |= {f"edited_seed_{seed}{ending}" for seed in range(first + 1, first + count)} | {"samples.png"}
+        if report["mask"]["pixels"]:
+            needed.add(f"edited_mean{ending}")
+    return needed
+
+
+def _files(folder: Path, report: dict[str, Any]) -> Iterator[str]:
+    """The report names the files that such a result has, each is there with its digest, and no other is.
+
+    Raises:
+        _Wrong: a file is not to be opened at all.
+    """
+    needed, named = _needed(report), report["files"]
+    there = {path.name for path in folder.iterdir()}
+    for name in sorted(there):
+        found = (folder / name).lstat()
+        if not stat.S_ISREG(found.st_mode):
+            raise _Wrong(f"{name}: a link, folder or device, where a result has files")
+        if found.st_size > MAX_FILE:
+            raise _Wrong(f"{name}: larger than {MAX_FILE >> 30} GiB, as no file of a result is")
+    for name in sorted(needed - named.keys()):
+        yield f"{name}: not named in {REPORT}, as it must be"
+    for name in sorted(named):
+        if name not in there:
+            yield f"{name}: missing"
+        elif digest(folder / name) != named[name]:
+            yield f"{name}: changed since it was written (its digest differs)"
+    for name in sorted((there | named.keys()) - needed - {REPORT}):
+        yield f"{name}: not a part of this result; keep it elsewhere"
 
 
 def _maps(folder: Path, report: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -199,21 +233,29 @@ def _maps(folder: Path, report: dict[str, Any]) -> dict[str, np.ndarray]:
         wanted |= SQUARE_MAPS
     maps = {}
     try:
+        check_archive(folder / "maps.npz")
         with zipfile.ZipFile(folder / "maps.npz") as archive:
-            if {f"{name}.npy" for name in wanted} != set(archive.namelist()):
+            if sorted(f"{name}.npy" for name in wanted) != sorted(archive.namelist()):
                 raise _Wrong(f"maps.npz: must hold {', '.join(wanted)}, and nothing else")
             for name, dtype in wanted.items():
-                with archive.open(f"{name}.npy") as file:
+                member = archive.getinfo(f"{name}.npy")
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise _Wrong("maps.npz: packed in another way than is written here")
+                with archive.open(member) as file:
                     # The header first: a small file may announce more than fits in memory.
                     if np.lib.format.read_magic(file) != (1, 0):
                         raise _Wrong(f"maps.npz: {name} is of a version that is never written here")
                     shape, _, kind = np.lib.format.read_array_header_1_0(file)
-                    on_square = name in SQUARE_MAPS and len(shape) == 2 and math.prod(shape) <= MAX_PIXELS
+                    on_square = name in SQUARE_MAPS and len(shape) == 2 and 0 < min(shape) <= max(shape) <= MAX_SQUARE
                     if kind != np.dtype(dtype) or not (shape == (height, width) or on_square):
                         raise _Wrong(f"maps.npz: {name} is not {np.dtype(dtype)} of {height} x {width}")
-                with archive.open(f"{name}.npy") as file:
+                    if member.file_size != file.tell() + math.prod(shape) * kind.itemsize:
+                        raise _Wrong(f"maps.npz: {name} has another size than its header says")
+                with archive.open(member) as file:
                     maps[name] = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except _Wrong:
+        raise
+    except Exception as error:  # a damaged archive raises nearly anything
         raise _Wrong("maps.npz: missing or damaged") from error
     for name, array in maps.items():
         if array.dtype != bool and not (np.isfinite(array).all() and array.min() >= 0):
@@ -271,33 +313,59 @@ def _copies(folder: Path, report: dict[str, Any], maps: dict[str, np.ndarray]) -
     for name, values in expected.items():
         if name in report["files"]:
             with _reading(name):
-                found = pydicom.dcmread(folder / name).pixel_array if name.endswith(".dcm") else _gray(folder / name)
+                if name.endswith(".dcm"):
+                    found = _segments(folder / name, values.shape)
+                else:
+                    found = np.asarray(open_picture(folder / name, _exactly(values.shape)))
             if not np.array_equal(found, values):
                 yield f"{name}: is not that of maps.npz"
 
 
-def _gray(path: Path) -> np.ndarray:
-    with Image.open(path, formats=("PNG",)) as image:
-        return np.asarray(image)
+def _exactly(shape: tuple[int, int]) -> Callable[[int, int], None]:
+    def check(width: int, height: int) -> None:
+        if (height, width) != shape:
+            raise InputError(f"{height} x {width} pixels, not {shape[0]} x {shape[1]}")
+
+    return check
+
+
+def _segments(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """(H, W) uint8 values of a segmentation with one frame of a known size."""
+    dataset = dicom.parse(contents(path, MAX_BYTES))
+    if (dataset.Rows, dataset.Columns, dataset.NumberOfFrames, dataset.SamplesPerPixel) != (*shape, 1, 1):
+        raise InputError("of another size")
+    if dataset.file_meta.TransferSyntaxUID != pydicom.uid.ExplicitVRLittleEndian:
+        raise InputError("written in another way than here")
+    return dataset.pixel_array
 
 
 def _edits(folder: Path, report: dict[str, Any], mask: np.ndarray, sources: Path | None) -> Iterator[str]:
     """The edited images: their size, their pixels outside the mask, and what the report counts of them."""
     source, original = sources, None
     if sources is not None and sources.is_dir():
-        source = sources / str(report["source"].get("file"))
+        name = report["source"].get("file")
+        if not isinstance(name, str) or os.path.basename(name) != name or name in ("", ".", ".."):
+            yield f"{REPORT}: names no source file that could be in {sources}"
+            return
+        source = sources / name
     if source is not None:
-        if not source.is_file():
+        if not os.path.isfile(source):  # which takes any name, however long
             yield f"{source}: no such file, so the source cannot be compared"
         elif digest(source) != report["source"].get("sha256"):
             yield f"{source}: not the source of this result (its digest differs)"
         else:
             original = read(source).pixels
+            if original.shape != mask.shape:
+                yield f"{REPORT}: says {mask.shape[0]} x {mask.shape[1]} pixels, {source} has another size"
+                return
     if "written_as" not in report:
         return
     for name in sorted(name for name in report["files"] if name.startswith("edited")):
         with _reading(name):
-            pixels = stored_pixels(folder / name)
+            edited = read(folder / name)
+            pixels = stored_values(edited)
+        if edited.pixels.itemsize != (1 if report["source"]["bits"] <= 8 else 2):
+            yield f"{name}: of another depth than its source"
         if pixels.shape != mask.shape:
             yield f"{name}: {pixels.shape[0]} x {pixels.shape[1]} pixels, not {mask.shape[0]} x {mask.shape[1]}"
             continue
@@ -313,74 +381,46 @@ def _edits(folder: Path, report: dict[str, Any], mask: np.ndarray, sources: Path
         yield f"{REPORT}: counts pixels changed outside the mask"
 
 
-def stored_pixels(path: Path) -> np.ndarray:
-    """The stored values of an edited image, as its source stored them.
-
-    A PNG that had to shift or mirror them says so in its text entry "Stored value", see `imaging.writing.write`.
-
-    Returns:
-        (H, W) integers.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    pixels = read(path).pixels.astype(np.int32)
-    if path.suffix == ".png":
-        with Image.open(path, formats=("PNG",)) as image:
-            told = image.text.get("Stored value")
-        if told is not None:
-            first, operation, second = told.split(" ", 2)
-            if (first, operation) == ("PNG", "value"):
-                return pixels + int(second.removeprefix("- ")) * -1
-            return int(first) - pixels
-    return pixels
-
-
 @contextmanager
 def _reading(name: str) -> Iterator[None]:
     try:
         yield
-    except (InputError, OSError, ValueError, SyntaxError, AttributeError, pydicom.errors.InvalidDicomError) as error:
+    except Exception as error:  # decoders answer damage with exceptions of every class
         raise _Wrong(f"{name}: cannot be read") from error
 
 
 def _marks(folder: Path, report: dict[str, Any]) -> Iterator[str]:
-    """Every picture says that it is synthetic, and of which instruction, model and seed."""
-    for name in sorted(report["files"]):
-        path = folder / name
-        if not path.is_file():
-            continue
+    """Every picture and DICOM file says that it is synthetic, and of which instruction, model and seed."""
+    for name in sorted(report["files"].keys() - {"maps.npz"}):
+        if not (folder / name).is_file():
+            continue  # `_files` says it
         try:
-            marks = _marks_of(path)
-        except (OSError, ValueError, SyntaxError, KeyError, pydicom.errors.InvalidDicomError):
-            yield f"{name}: cannot be read"
+            with _reading(name):
+                found, expected = _marks_of(folder / name, marks(report, name))
+        except _Wrong as error:
+            yield str(error)
             continue
-        if marks is None:
-            continue
-        if marks.get("Synthetic") != "yes":
-            yield f"{name}: does not say that it is synthetic"
-        if path.suffix == ".dcm":
-            continue  # its description is cut to what DICOM allows
-        expected = {
-            "Instruction": report["instruction"]["text"],
-            "Model": f"{report['model']['name']} sha256:{report['model']['sha256']}",
-        }
         for key, value in expected.items():
-            if marks.get(key) != value:
-                yield f"{name}: its mark {key} is not that of {REPORT}"
+            if found.get(key) != value:
+                told = "does not say that it is synthetic" if key == "Synthetic" else f"its mark {key} is another"
+                yield f"{name}: {told}"
 
 
-def _marks_of(path: Path) -> dict[str, str] | None:
-    """The marks of a picture or a DICOM file; None for a file that carries none."""
+def _marks_of(path: Path, told: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The marks that a picture or a DICOM file carries, and those that it should, in the form that its format has."""
     if path.suffix == ".png":
-        with Image.open(path, formats=("PNG",)) as image:
-            image.load()
-            return dict(image.text)
+        return open_picture(path).info, told
     if path.suffix == ".tiff":
-        with Image.open(path, formats=("TIFF",)) as image:
-            lines = str(image.tag_v2.get(270, "")).split("\n")
-        return dict(line.split(": ", 1) for line in lines if ": " in line)
-    if path.suffix == ".dcm":
-        dataset = pydicom.dcmread(path, stop_before_pixels=True)
-        return {"Synthetic": str(dataset.get("SyntheticData", "")).lower()}
-    return None
+        with path.open("rb") as file, TiffImagePlugin.TiffImageFile(file) as image:
+            # Written as UTF-8, whatever Pillow takes it for.
+            found = str(image.tag_v2.get(TiffImagePlugin.IMAGEDESCRIPTION, "")).encode("latin-1").decode()
+        wanted = "\n".join(f"{key}: {value}" for key, value in told.items())
+        marked = "yes" if found.startswith("Synthetic: yes\n") else "no"
+        return {"Synthetic": marked, "Description": found}, {"Synthetic": "yes", "Description": wanted}
+    dataset = dicom.parse(contents(path, MAX_BYTES))
+    keywords = {"Synthetic": "SyntheticData", "Modality": "Modality"}
+    wanted = {"Synthetic": "YES", "Modality": "SEG"}
+    if path.name.startswith("edited"):
+        keywords = {"Synthetic": "SyntheticData", "Derivation": "DerivationDescription"}
+        wanted = {"Synthetic": "YES", "Derivation": description(told).rstrip()}
+    return {key: str(dataset.get(keyword, "")).rstrip() for key, keyword in keywords.items()}, wanted
