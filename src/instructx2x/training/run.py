@@ -17,7 +17,11 @@ from instructx2x.training.recipe import read_toml
 
 STAGES = ("vae", "lungs", "pairs", "text_encoder", "unet", "bundle")
 # What a stage reads of the data beside metadata.csv and the X-rays.
-READS = {"lungs": ("masks.csv",), "pairs": ("chestxdet_polygons.jsonl.gz", "boxes.csv")}
+READS = {
+    "lungs": ("masks.csv",),
+    "pairs": ("chestxdet_polygons.jsonl.gz", "boxes.csv"),
+    "unet": ("chestxdet_polygons.jsonl.gz",),
+}
 
 
 def read_recipe(recipe: str | Path) -> dict[str, Any]:
@@ -72,10 +76,10 @@ def run(
 
     from instructx2x.models import load
     from instructx2x.models.backbone import usable_device
-    from instructx2x.training import bundle, calibration, lungs, pairs, text_encoder, unet, vae
+    from instructx2x.training import bundle, calibration, healing, lungs, pairs, text_encoder, unet, vae
     from instructx2x.training import data as open_data
     from instructx2x.training.samples import Sampler
-    from instructx2x.training.simulation.lesions import load_outlines
+    from instructx2x.training.simulation.lesions import load_outlines, traits
     from instructx2x.training.simulation.transplants import load_boxes
 
     for name, function in (
@@ -117,8 +121,24 @@ def run(
             raise InputError(f"{work / name} is not there yet: run the stages before it first")
         return kind.from_pretrained(work / name)
 
+    def sampler_of(split: str) -> Sampler:
+        folder = work / f"pairs_{split}"
+        bank = pairs.encode_bank(autoencoder, images, folder)
+        regions = healing.cached_regions(
+            folder / "regions.pt",
+            lambda: healing.find_regions(
+                images, table, traits(load_outlines(data)), bank.clean.shape[-1], split=split, seed=seed
+            ),
+        )
+        return Sampler(bank, table, split, regions)
+
+    if "start" in settings:
+        begun = load(settings["start"], device="cpu")
+        for name in ("vae", "text_encoder", "tokenizer"):
+            if not (work / name).is_dir():
+                getattr(begun, name).save_pretrained(work / name)
     autoencoder = part(AutoencoderKL, "vae").to(device)
-    sampler = Sampler(pairs.encode_bank(autoencoder, images, work / "pairs_train"), table)
+    sampler = sampler_of("train")
     if "text_encoder" in stages:
         text_encoder.train_text_encoder(sampler, work=work, seed=seed, device=device, **settings["text_encoder"])
     if "unet" in stages:
@@ -128,6 +148,7 @@ def run(
             part(CLIPTokenizer, "tokenizer"),
             part(CLIPTextModel, "text_encoder"),
             work=work,
+            start=begun.unet if "start" in settings else None,
             seed=seed,
             device=device,
             **settings["unet"],
@@ -137,9 +158,8 @@ def run(
         partial = out.with_name(f"{out.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         bundle.bundle(work, partial)
-        held_out = Sampler(pairs.encode_bank(autoencoder, images, work / "pairs_val"), table, "val")
         calibration.calibrate(
-            load(partial, device=device), held_out, partial / "calibration.json", seed=seed, **settings["calibration"]
+            load(partial, device=device), sampler_of("val"), partial / "calibration.json", seed=seed, **settings["calibration"]
         )
         bundle.put_in_place(partial, out)
     return out

@@ -1,0 +1,135 @@
+"""Healing: a part of the image is blanked in the condition, and the model fills it in as healthy, given all around it.
+
+A model that learned removal by undoing a painter does not recognise real disease. It need not: the mask says where to
+work, and what is blanked cannot be copied. What should come out are a normal X-ray's own pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from scipy import ndimage
+from torch.nn import functional as F
+
+from instructx2x.anatomy.heart import find_heart
+from instructx2x.anatomy.lungs import segment_lungs
+from instructx2x.anatomy.patient import Patient
+from instructx2x.anatomy.priors import packaged_priors
+from instructx2x.anatomy.pseudo_mask import asks_for_heart, finding_mask
+from instructx2x.errors import AnatomyError
+from instructx2x.imaging.geometry import resize
+from instructx2x.instructions import Edit, Operation
+from instructx2x.progress import track
+from instructx2x.training.loop import write_state
+from instructx2x.training.simulation.lesions import Lesion, Trait, draw
+
+# Regions of an X-ray without and with findings: ill ones only teach what an image looks like with no instruction.
+PER_NORMAL, PER_ABNORMAL = 4, 1
+# Side of the grid on which a region's opacity varies, in knots.
+KNOTS = 6
+
+
+@dataclass(frozen=True)
+class Region:
+    """The place of a finding in one patient's X-ray.
+
+    Attributes:
+        image: row of the X-ray in the image array.
+        lesion: what could be there; nothing is painted.
+        values: (s, s) float32 in [0, 1], its pseudo mask on the latent cells.
+    """
+
+    image: int
+    lesion: Lesion
+    values: torch.Tensor
+
+
+def find_regions(
+    images: np.ndarray, table: pl.DataFrame, traits: dict[str, Trait], cells: int, *, split: str, seed: int = 0
+) -> list[Region]:
+    """Regions of every adult's X-ray of a split whose lungs are found.
+
+    Args:
+        images: (N, S, S) uint8, the X-rays of `table`'s rows.
+        traits: the findings to draw from.
+        cells: side of the latents.
+    """
+    rows = np.flatnonzero((table["adult"] & (table["split"] == split)).to_numpy())
+    regions = []
+    for row in track(rows, "regions to be healed"):
+        rng = np.random.default_rng((seed, int(row)))
+        count = PER_NORMAL if table["findings"][int(row)] == "No Finding" else PER_ABNORMAL
+        lesions = [draw(traits, rng) for _ in range(count)]
+        for lesion, values in _places(images[row].astype(np.float32) / 255, lesions, cells):
+            regions.append(Region(int(row), lesion, torch.from_numpy(values)))
+    return regions
+
+
+def _places(display: np.ndarray, lesions: Sequence[Lesion], cells: int) -> list[tuple[Lesion, np.ndarray]]:
+    lungs = segment_lungs(display)
+    if not lungs.plausible:
+        return []
+    edits = [
+        Edit(Operation.REMOVE, lesion.finding, side=lesion.side or None, zone=lesion.zone or None)
+        for lesion in lesions
+    ]
+    heart = find_heart(display, lungs) if any(map(asks_for_heart, edits)) else None
+    patient, priors = Patient.of(lungs, heart), packaged_priors()
+    found = []
+    for lesion, edit in zip(lesions, edits, strict=True):
+        try:
+            values = finding_mask(edit, display.shape, priors, patient)
+        except AnatomyError:  # the finding is never there
+            continue
+        found.append((lesion, np.clip(resize(values, cells, cells), 0, 1).astype(np.float32)))
+    return found
+
+
+def cached_regions(file: Path, make: Callable[[], list[Region]]) -> list[Region]:
+    """Regions as they were written to a file, or made and written."""
+    if not file.is_file():
+        regions = make()
+        values = torch.stack([region.values for region in regions]) if regions else torch.zeros(0, 1, 1)
+        records = [{"image": region.image, "lesion": asdict(region.lesion)} for region in regions]
+        write_state({"values": values.half(), "regions": json.dumps(records)}, file)
+    state = torch.load(file, weights_only=True)
+    records = json.loads(state["regions"])
+    return [
+        Region(record["image"], Lesion(**record["lesion"]), values.float())
+        for record, values in zip(records, state["values"], strict=True)
+    ]
+
+
+def opacity(region: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """How opaque a blank is that lies over a region: (s, s) in [0, 1], 0 where the region is.
+
+    Sometimes the whole region, more often patches of it with soft edges, as a guidance map has them; three times of
+    ten nowhere quite opaque.
+
+    Args:
+        region: (s, s) float32 in [0, 1].
+    """
+    values = region * float(rng.uniform(1, 4))
+    if rng.random() < 0.5:
+        knots = torch.from_numpy(rng.standard_normal((1, 1, KNOTS, KNOTS)).astype(np.float32))
+        smooth = F.interpolate(knots, size=region.shape, mode="bicubic", align_corners=True)[0, 0]
+        values = values * torch.sigmoid(4 * (smooth + float(rng.uniform(0, 1))))
+    most = float(rng.uniform(0.5, 1)) if rng.random() < 0.3 else 1.0
+    return most * values.clamp(0, 1)
+
+
+def around(cells: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """A region with a soft edge that holds some cells and up to three around them: (s, s) bool -> float32 in [0, 1]."""
+    grown = ndimage.binary_dilation(cells.numpy(), iterations=int(rng.integers(0, 4)) + 1)
+    return torch.from_numpy(ndimage.gaussian_filter(grown.astype(np.float32), 0.7))
+
+
+def reach(blank: torch.Tensor) -> torch.Tensor:
+    """The cells that the editor could change with this blank, as it finds them: (s, s) -> bool, one cell wider."""
+    return F.max_pool2d((blank > 0.05).float()[None, None], 3, stride=1, padding=1)[0, 0] > 0
