@@ -18,10 +18,14 @@ from instructx2x.anatomy.priors import packaged_priors
 from instructx2x.anatomy.pseudo_mask import PseudoMask, pseudo_mask
 from instructx2x.editing import guidance, official, relevance
 from instructx2x.editing.request import Request
+from instructx2x.editing.verification import direction
 from instructx2x.errors import AnatomyError, InputError
 from instructx2x.imaging.geometry import Frame
 from instructx2x.instructions import Edit, opposite, render
 from instructx2x.models import Backbone
+
+# Guidance from which on a model that heals sees nothing of the source.
+OPAQUE = 0.3
 
 if TYPE_CHECKING:
     from instructx2x.editing.study import Study
@@ -68,6 +72,7 @@ class Maps:
         mask: (H, W) bool.
         cells: (h, w) bool, the latent cells that the sampler may change.
         square_mask: (n, n) bool on the official profile's square; None for others.
+        blank: (h, w) float32 in [0, 1], how much of each latent cell is hidden from the model; None: nothing is.
         scale: how the relevance was normalised, from how many draws and which timesteps.
         warnings: for the report.
     """
@@ -79,6 +84,7 @@ class Maps:
     mask: np.ndarray
     cells: np.ndarray
     square_mask: np.ndarray | None
+    blank: np.ndarray | None
     scale: dict[str, Any]
     warnings: list[str]
 
@@ -120,7 +126,7 @@ def make_plan(study: Study, request: Request, noise: torch.Tensor | None, releva
         view = study.view("squash" if request.settings.profile.official else "letterbox")
     draw = draw_noise(study.editor.backbone, request, request.seed, noise, relevance_noise)
     with clock("anatomy"):
-        anatomy = _anatomy(study, request)
+        anatomy = _anatomy(study, request, request.edits)
     with clock("relevance"):
         maps = make_maps(study, request, view, anatomy, draw.relevance_noise)
     return Plan(view, draw, anatomy, maps, clock.seconds)
@@ -156,12 +162,12 @@ def _noise(
     return given.to(backbone.device)
 
 
-def _anatomy(study: Study, request: Request) -> PseudoMask:
+def _anatomy(study: Study, request: Request, edits: Sequence[Edit]) -> PseudoMask:
     chosen = request.settings.anatomy
     if request.settings.profile.official:
         return _official_anatomy(request.text, chosen, study.editor.backbone.size)
     lungs = study.lungs if chosen in ("default", "patient") else None
-    return pseudo_mask(request.edits, study.display, anatomy=chosen, lungs=lungs)
+    return pseudo_mask(edits, study.display, anatomy=chosen, lungs=lungs)
 
 
 def _official_anatomy(instruction: str, chosen: str | Path, size: int) -> PseudoMask:
@@ -221,17 +227,37 @@ def _our_maps(study: Study, request: Request, view: View, allowed: np.ndarray, n
     fine = np.clip(frame.to_source(coarse * content), 0, 1)
     guided = guidance.guidance_map(allowed, fine)
     mask = guided >= request.settings.threshold
+    reached = guidance.latent_mask(mask, frame, cells)
     return Maps(
         relevance=fine,
         spread=np.clip(frame.to_source(spread * content), 0, 1),
         pseudo_mask=allowed.astype(np.float32),
         guidance=guided,
         mask=mask,
-        cells=guidance.latent_mask(mask, frame, cells),
+        cells=reached,
         square_mask=None,
+        blank=_blank(study, request, guided * mask, frame, reached),
         scale=scale,
         warnings=warnings,
     )
+
+
+def _blank(study: Study, request: Request, guided: np.ndarray, frame: Frame, reached: np.ndarray) -> np.ndarray | None:
+    """How much of each latent cell a model that heals does not see, (h, w) float32; None where nothing is hidden.
+
+    What lessens a finding hides it, so that the model fills in what would be there without. Other edits of the same
+    instruction hide nothing outside that finding's place.
+
+    Args:
+        guided: (H, W) guidance inside the mask, 0 outside.
+        reached: (h, w) bool, the cells that may change.
+    """
+    lessened = [edit for edit in request.edits if direction(edit) < 0]
+    if not lessened or not (study.editor.backbone.calibration or {}).get("heals"):
+        return None
+    if len(lessened) < len(request.edits):
+        guided = np.minimum(guided, _anatomy(study, request, lessened).values)
+    return guidance.mean_in_cells(np.clip(guided / OPAQUE, 0, 1), frame, len(reached)) * reached
 
 
 def _least_balance(calibration: Mapping[str, Any], edits: Sequence[Edit]) -> float | None:
@@ -299,6 +325,7 @@ def _official_maps(study: Study, request: Request, view: View, allowed: np.ndarr
         mask=frame.to_source(square_mask, Image.Resampling.NEAREST) > 0.5,
         cells=guided_cells >= request.settings.threshold,
         square_mask=square_mask,
+        blank=None,
         scale={"normalised": "official: relative to the whole image", "draws": 1, "timesteps": [timestep]},
         warnings=["the relevance is flat; the official code gives NaN here, this gives zeros"] if flat else [],
     )

@@ -245,6 +245,7 @@ class Study:
                 text_guidance=settings.text_guidance,
                 image_guidance=settings.image_guidance,
                 keep="same" if is_official else "next",
+                blank=None if maps.blank is None else torch.from_numpy(maps.blank),
                 generator=draw.generator,
                 callback=callback,
             )

@@ -76,8 +76,7 @@ def _places(display: np.ndarray, lesions: Sequence[Lesion], cells: int) -> list[
     if not lungs.plausible:
         return []
     edits = [
-        Edit(Operation.REMOVE, lesion.finding, side=lesion.side or None, zone=lesion.zone or None)
-        for lesion in lesions
+        Edit(Operation.REMOVE, lesion.finding, side=lesion.side or None, zone=lesion.zone or None) for lesion in lesions
     ]
     heart = find_heart(display, lungs) if any(map(asks_for_heart, edits)) else None
     patient, priors = Patient.of(lungs, heart), packaged_priors()

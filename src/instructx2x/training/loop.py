@@ -175,7 +175,7 @@ def fit(
 
 
 def fast_halves(device: torch.device) -> bool:
-    """Whether bfloat16 is faster there than float32: not on a CPU that has to emulate it, where it takes 50 times as long."""
+    """Whether bfloat16 is faster there than float32; a CPU that has to emulate it takes 50 times as long."""
     return device.type != "cpu" or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
 
 

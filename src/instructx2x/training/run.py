@@ -159,7 +159,11 @@ def run(
         shutil.rmtree(partial, ignore_errors=True)
         bundle.bundle(work, partial)
         calibration.calibrate(
-            load(partial, device=device), sampler_of("val"), partial / "calibration.json", seed=seed, **settings["calibration"]
+            load(partial, device=device),
+            sampler_of("val"),
+            partial / "calibration.json",
+            seed=seed,
+            **settings["calibration"],
         )
         bundle.put_in_place(partial, out)
     return out

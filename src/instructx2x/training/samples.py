@@ -27,7 +27,7 @@ MIX = {
     "back": 0.06,  # what the model itself added, to be removed
     "nothing": 0.24,  # an instruction that already holds
     "single": 0.04,  # a real X-ray from a blank past image
-    "blank": 0.80,  # a blanked region, to be filled in as healthy
+    "blank": 1.20,  # a blanked region, to be filled in as healthy
 }
 
 
@@ -166,18 +166,24 @@ class Sampler:
         return Sample("nothing", normal, normal, edits, changed(*self._images(pair)))
 
     def _blank(self, rng: np.random.Generator) -> Sample:
-        """A blanked region to be filled in: of a normal X-ray, of one with a lesion in it, or with no word of an ill one.
+        """A blanked region to fill in: of a normal X-ray, of one with a lesion in it, or of an ill one without words.
 
-        Around the blank a lesion stays, as it does outside the editor's mask.
+        What is blanked of a lesion goes, or comes back at a lower level; what is not stays, as outside the mask.
         """
         chance = rng.random()
         if chance < 0.35:
-            pair = self.pick("painted" if chance < 0.28 or not self.of_kind["heal"] else "heal", rng)
-            clean, ill = self._images(pair)
-            where = changed(clean, ill)
+            kind = "heal" if chance < 0.07 else "level" if chance < 0.13 else "painted"
+            pair = self.pick(kind if self.of_kind[kind] else "painted", rng)
+            wanted, ill = self._images(pair)
+            where, edits = changed(wanted, ill), name(pair.lesions, Operation.REMOVE, rng)
+            if kind == "level" and pair.after:
+                before, after, wanted = pair.lesions[0], pair.after[0], self.bank.painted[pair.painted_after].float()
+                if before.severity < after.severity:
+                    before, after, wanted, ill = after, before, ill, wanted
+                    where = changed(self.bank.clean[pair.image].float(), ill)
+                edits = (after.edit(Operation.CHANGE, rng, before.level),)
             blank = opacity(around(where, rng), rng)
-            target = torch.where(reach(blank), clean, ill)
-            return Sample("blank", ill, target, name(pair.lesions, Operation.REMOVE, rng), blank > 0.3, blank)
+            return Sample("blank", ill, torch.where(reach(blank), wanted, ill), edits, blank > 0.3, blank)
         region = self.pick("ill" if chance < 0.45 and self.of_kind["ill"] else "blank", rng)
         image = self.bank.clean[region.image].float()
         blank = opacity(region.values, rng)

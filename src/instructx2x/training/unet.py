@@ -229,7 +229,10 @@ def train_unet(
         weights = loss_weights(where, alphas[t] / (1 - alphas[t]))
         return (error * weights).mean(), {"error": error.mean()}
 
-    run = {"channels": list(unet.config.block_out_channels), "encoders": fingerprint(vae.encoder, vae.quant_conv, text_encoder)}
+    run = {
+        "channels": list(unet.config.block_out_channels),
+        "encoders": fingerprint(vae.encoder, vae.quant_conv, text_encoder),
+    }
     settings = {"work": work, "peak_lr": peak_lr, "run": run, "seed": seed, "ema_decay": 0.998, "device": device}
     if back_translations:
         own = work / "back.pt"
