@@ -49,7 +49,7 @@ def _spans(cells: int, size: int, start: int, stop: int, length: int) -> list[sl
 
 
 def mean_in_cells(values: np.ndarray, frame: Frame, cells: int) -> np.ndarray:
-    """Average a map of the source, (H, W) in [0, 1], over each latent cell: (cells, cells) float32, 0 in the padding."""
+    """Average a map of the source over each latent cell: (H, W) in [0, 1] -> (cells, cells) float32, padding 0."""
     parts = frame.to_model(values).reshape(cells, frame.size // cells, cells, frame.size // cells)
     return parts.mean(axis=(1, 3), dtype=np.float32)
 

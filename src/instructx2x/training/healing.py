@@ -7,7 +7,7 @@ work, and what is blanked cannot be copied. What should come out are a normal X-
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -50,25 +50,40 @@ class Region:
     values: torch.Tensor
 
 
-def find_regions(
-    images: np.ndarray, table: pl.DataFrame, traits: dict[str, Trait], cells: int, *, split: str, seed: int = 0
-) -> list[Region]:
-    """Regions of every adult's X-ray of a split whose lungs are found.
+def write_regions(
+    images: np.ndarray, table: pl.DataFrame, traits: dict[str, Trait], cells: int, out: Path, split: str, seed: int = 0
+) -> None:
+    """Find regions of every adult's X-ray of a split whose lungs are found; those of an earlier run are left.
 
     Args:
         images: (N, S, S) uint8, the X-rays of `table`'s rows.
         traits: the findings to draw from.
         cells: side of the latents.
+        out: file for `read_regions`.
     """
-    rows = np.flatnonzero((table["adult"] & (table["split"] == split)).to_numpy())
-    regions = []
-    for row in track(rows, "regions to be healed"):
+    if out.is_file():
+        return
+    records, values = [], []
+    for row in track(np.flatnonzero((table["adult"] & (table["split"] == split)).to_numpy()), "regions to be healed"):
         rng = np.random.default_rng((seed, int(row)))
         count = PER_NORMAL if table["findings"][int(row)] == "No Finding" else PER_ABNORMAL
         lesions = [draw(traits, rng) for _ in range(count)]
-        for lesion, values in _places(images[row].astype(np.float32) / 255, lesions, cells):
-            regions.append(Region(int(row), lesion, torch.from_numpy(values)))
-    return regions
+        for lesion, place in _places(images[row].astype(np.float32) / 255, lesions, cells):
+            records.append({"image": int(row), "lesion": asdict(lesion)})
+            values.append(torch.from_numpy(place))
+    found = torch.stack(values).half() if values else torch.zeros(0, cells, cells, dtype=torch.float16)
+    write_state({"values": found, "regions": json.dumps(records)}, out)
+
+
+def read_regions(file: Path) -> list[Region]:
+    """What `write_regions` wrote; nothing where it was never run."""
+    if not file.is_file():
+        return []
+    state = torch.load(file, weights_only=True)
+    return [
+        Region(record["image"], Lesion(**record["lesion"]), values.float())
+        for record, values in zip(json.loads(state["regions"]), state["values"], strict=True)
+    ]
 
 
 def _places(display: np.ndarray, lesions: Sequence[Lesion], cells: int) -> list[tuple[Lesion, np.ndarray]]:
@@ -88,21 +103,6 @@ def _places(display: np.ndarray, lesions: Sequence[Lesion], cells: int) -> list[
             continue
         found.append((lesion, np.clip(resize(values, cells, cells), 0, 1).astype(np.float32)))
     return found
-
-
-def cached_regions(file: Path, make: Callable[[], list[Region]]) -> list[Region]:
-    """Regions as they were written to a file, or made and written."""
-    if not file.is_file():
-        regions = make()
-        values = torch.stack([region.values for region in regions]) if regions else torch.zeros(0, 1, 1)
-        records = [{"image": region.image, "lesion": asdict(region.lesion)} for region in regions]
-        write_state({"values": values.half(), "regions": json.dumps(records)}, file)
-    state = torch.load(file, weights_only=True)
-    records = json.loads(state["regions"])
-    return [
-        Region(record["image"], Lesion(**record["lesion"]), values.float())
-        for record, values in zip(records, state["values"], strict=True)
-    ]
 
 
 def opacity(region: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

@@ -17,11 +17,9 @@ from instructx2x.training.recipe import read_toml
 
 STAGES = ("vae", "lungs", "pairs", "text_encoder", "unet", "bundle")
 # What a stage reads of the data beside metadata.csv and the X-rays.
-READS = {
-    "lungs": ("masks.csv",),
-    "pairs": ("chestxdet_polygons.jsonl.gz", "boxes.csv"),
-    "unet": ("chestxdet_polygons.jsonl.gz",),
-}
+READS = {"lungs": ("masks.csv",), "pairs": ("chestxdet_polygons.jsonl.gz", "boxes.csv")}
+# What a model to start from brings with it.
+BROUGHT = ("vae", "lungs", "text_encoder")
 
 
 def read_recipe(recipe: str | Path) -> dict[str, Any]:
@@ -93,6 +91,8 @@ def run(
         if strange:
             raise InputError(f"recipe {recipe}: [{name}] has no setting {strange[0]!r}")
 
+    if "start" in settings:
+        stages = [stage for stage in stages if stage not in BROUGHT]
     for stage in stages:
         for file in READS.get(stage, ()):
             if not (data / file).is_file():
@@ -113,6 +113,9 @@ def run(
             pairs.simulate(
                 images, table, outlines, boxes, work / f"pairs_{split}", split=split, seed=seed, **settings["pairs"]
             )
+            healing.write_regions(
+                images, table, traits(outlines), size // 8, work / f"pairs_{split}" / "regions.pt", split, seed
+            )
     if not {"text_encoder", "unet", "bundle"} & set(stages):
         return out
 
@@ -124,13 +127,7 @@ def run(
     def sampler_of(split: str) -> Sampler:
         folder = work / f"pairs_{split}"
         bank = pairs.encode_bank(autoencoder, images, folder)
-        regions = healing.cached_regions(
-            folder / "regions.pt",
-            lambda: healing.find_regions(
-                images, table, traits(load_outlines(data)), bank.clean.shape[-1], split=split, seed=seed
-            ),
-        )
-        return Sampler(bank, table, split, regions)
+        return Sampler(bank, table, split, healing.read_regions(folder / "regions.pt"))
 
     if "start" in settings:
         begun = load(settings["start"], device="cpu")
