@@ -262,6 +262,7 @@ class Study:
                     self._reconstructed,
                     guidance.feather(maps.mask, pixels_per_cell),
                     view.frame,
+                    lines=maps.blank is not None,
                 )
             image = self.radiograph.with_display(display, maps.mask)
         return image, latents.cpu()
