@@ -12,7 +12,7 @@ from instructx2x.imaging.geometry import Frame, resize
 # the size of vessels, which is what a small autoencoder still draws and an opacity hides.
 BAND, AREA, FLOOR = 2.5, 4.0, 1 / 510
 
-# Leads and other devices: bright lines narrower than LINE_WIDTH, straight over LINE_LENGTH (both fractions of the longer
+# Leads and other devices: bright lines narrower than LINE_WIDTH, straight over LINE_LENGTH (both a share of the longer
 # side), brighter than what is around by more than LINE_CONTRAST; that counts in full from twice as much. Vessels have
 # less contrast, nodules and calcifications are no lines. They are looked for on LINE_SIDE pixels.
 LINE_WIDTH, LINE_LENGTH, LINE_CONTRAST, LINE_SIDE = 1 / 48, 1 / 16, 0.08, 512
