@@ -24,8 +24,8 @@ from instructx2x.imaging.geometry import Frame
 from instructx2x.instructions import Edit, opposite, render
 from instructx2x.models import Backbone
 
-# Guidance from which on a model that heals sees nothing of the source.
-OPAQUE = 0.3
+# Guidance from which on a model that heals sees nothing of the source. At the threshold it still sees all.
+OPAQUE = 0.5
 
 if TYPE_CHECKING:
     from instructx2x.editing.study import Study
@@ -236,7 +236,7 @@ def _our_maps(study: Study, request: Request, view: View, allowed: np.ndarray, n
         mask=mask,
         cells=reached,
         square_mask=None,
-        blank=_blank(study, request, guided * mask, frame, reached),
+        blank=_blank(study, request, guided, frame, reached),
         scale=scale,
         warnings=warnings,
     )
@@ -249,7 +249,7 @@ def _blank(study: Study, request: Request, guided: np.ndarray, frame: Frame, rea
     instruction hide nothing outside that finding's place.
 
     Args:
-        guided: (H, W) guidance inside the mask, 0 outside.
+        guided: (H, W) guidance.
         reached: (h, w) bool, the cells that may change.
     """
     lessened = [edit for edit in request.edits if direction(edit) < 0]
@@ -257,7 +257,9 @@ def _blank(study: Study, request: Request, guided: np.ndarray, frame: Frame, rea
         return None
     if len(lessened) < len(request.edits):
         guided = np.minimum(guided, _anatomy(study, request, lessened).values)
-    return guidance.mean_in_cells(np.clip(guided / OPAQUE, 0, 1), frame, len(reached)) * reached
+    least = request.settings.threshold
+    hidden = np.clip((guided - least) / max(OPAQUE - least, 1e-6), 0, 1)
+    return guidance.mean_in_cells(hidden, frame, len(reached)) * reached
 
 
 def _least_balance(calibration: Mapping[str, Any], edits: Sequence[Edit]) -> float | None:
