@@ -135,3 +135,20 @@ def test_lines_that_are_there_are_not_laid_over_twice():
     display = np.full((256, 256), 0.4, np.float32)
     display[100:103] = 0.8
     np.testing.assert_allclose(compositing.keep_lines(display, display), display, atol=1e-6)
+
+
+def test_what_is_cleared_becomes_no_brighter_as_a_whole():
+    change = np.zeros((128, 128), np.float32)
+    change[:, :64], change[:, 64:] = -0.2, 0.2
+    change[60, 100], change[60, 30] = 0.5, 0.1
+    kept = compositing.only_darker(change)
+    np.testing.assert_allclose(kept[:, :50][change[:, :50] < 0], -0.2, atol=1e-3)
+    assert np.abs(kept[:58, 80:]).max() < 0.01, "the bright half is left as it was"
+    assert kept[60, 100] > 0.25 and kept[60, 30] == pytest.approx(0.1, abs=1e-3), "fine structures stay"
+    assert (kept <= change).all()
+    display = np.full((128, 128), 0.5, np.float32)
+    everywhere, frame = np.ones((128, 128), np.float32), Frame(128, 128, 128)
+    plain = compositing.composite(display, display + change, display, everywhere, frame)
+    darker = compositing.composite(display, display + change, display, everywhere, frame, darker=True)
+    assert plain[20, 100] > 0.65 and darker[20, 100] == pytest.approx(0.5, abs=0.01)
+    np.testing.assert_allclose(darker[:, :50], plain[:, :50], atol=1e-3)

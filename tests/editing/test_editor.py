@@ -6,10 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from instructx2x.editing import Editor, guidance, sampling
+from instructx2x.editing import Editor, guidance, planning, sampling
 from instructx2x.errors import AnatomyError, InputError, InstructionError
 from instructx2x.imaging.geometry import Frame
 from instructx2x.imaging.reading import from_array
+from instructx2x.instructions import FINDINGS, parse
 
 ADD = "Add the finding of left pleural effusion."
 REMOVE = "Remove the finding of left pleural effusion."
@@ -286,6 +287,26 @@ def test_a_model_that_heals_does_not_see_what_it_takes_away(make_tiny_model, tmp
 def test_what_is_not_lessened_for_certain_is_seen(make_tiny_model, tmp_path, make_chest, monkeypatch, text):
     opened = Editor.from_pretrained(make_tiny_model(tmp_path / "m", calibration=HEALS)).open(make_chest())
     assert blank_of(opened, monkeypatch, text)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "cleared"),
+    [
+        (REMOVE, True),
+        (LESSEN, True),
+        (REMOVE + " Remove the finding of nodule.", True),
+        ("Remove the finding of left pneumothorax.", False),
+        (REMOVE + " Remove the finding of left pneumothorax.", False),
+        (REMOVE + " Add the finding of right pleural effusion.", False),
+        (ADD, False),
+    ],
+)
+def test_what_is_cleared(text, cleared):
+    assert planning.clears(parse(text)) is cleared
+
+
+def test_findings_that_are_dense_are_findings():
+    assert set(FINDINGS) > planning.DENSE
 
 
 @pytest.mark.parametrize("heals", [False, None])

@@ -17,6 +17,9 @@ BAND, AREA, FLOOR = 2.5, 4.0, 1 / 510
 # less contrast, nodules and calcifications are no lines. They are looked for on LINE_SIDE pixels.
 LINE_WIDTH, LINE_LENGTH, LINE_CONTRAST, LINE_SIDE = 1 / 48, 1 / 16, 0.08, 512
 
+# Standard deviation of the Gaussian over which an image becomes brighter as a whole, as a share of its side.
+SPREAD = 1 / 50
+
 
 def detail(image: np.ndarray) -> np.ndarray:
     """Local standard deviation of an image's fine structure: (n, n) brightness -> (n, n) float32."""
@@ -78,6 +81,15 @@ def keep_lines(source: np.ndarray, out: np.ndarray) -> np.ndarray:
     return np.clip(out + bright_lines(source) * missing, 0, 1).astype(np.float32)
 
 
+def only_darker(change: np.ndarray) -> np.ndarray:
+    """A change of brightness without the parts of it that make the image brighter as a whole: (n, n) -> (n, n) float32.
+
+    Where a density is taken away there is more air than before. A model that no longer sees how bright the patient's
+    lung is may fill it in too bright. Structures finer than SPREAD may come out brighter than what they replace.
+    """
+    return change - np.maximum(ndimage.gaussian_filter(change, SPREAD * len(change)), 0)
+
+
 def composite(
     display: np.ndarray,
     edited: np.ndarray,
@@ -86,6 +98,7 @@ def composite(
     frame: Frame,
     *,
     lines: bool = False,
+    darker: bool = False,
 ) -> np.ndarray:
     """out = src + m * (up(D(z_edit) - D(z_rec)) + (g - 1) * src's high band).
 
@@ -101,6 +114,7 @@ def composite(
         soft_mask: (H, W) m in [0, 1]; where it is 0, the output is `display` exactly.
         frame: how the source lies in the model's square.
         lines: keep the source's bright lines, see `keep_lines`.
+        darker: leave out what would make the image brighter over more than SPREAD, see `only_darker`.
 
     Returns:
         (H, W) float32 in [0, 1].
@@ -109,7 +123,8 @@ def composite(
     lost = shown - reconstructed
     lost = lost - ndimage.gaussian_filter(lost, BAND)
     high_band = display - frame.to_source(shown - lost)
-    change = frame.to_source(edited - reconstructed)
+    change = edited - reconstructed
+    change = frame.to_source(only_darker(change) if darker else change)
     gain = np.clip(frame.to_source(detail_gain(edited, reconstructed)), 0, 1)
     out = np.clip(display + soft_mask * (change + (gain - 1) * high_band), 0, 1)
     out = keep_lines(display, out) if lines else out

@@ -26,6 +26,30 @@ from instructx2x.models import Backbone
 
 # Guidance from which on a model that heals sees nothing of the source. At the threshold it still sees all.
 OPAQUE = 0.5
+# Findings that put something denser where lung was.
+DENSE = {
+    "atelectasis",
+    "blunting of the costophrenic angle",
+    "calcification",
+    "cardiomegaly",
+    "consolidation",
+    "contusion",
+    "edema",
+    "enlargement of the cardiac silhouette",
+    "granuloma",
+    "heart failure",
+    "hematoma",
+    "hilar congestion",
+    "infection",
+    "lung opacity",
+    "mass",
+    "nodule",
+    "pleural effusion",
+    "pleural thickening",
+    "pneumonia",
+    "thymoma",
+    "vascular congestion",
+}
 
 if TYPE_CHECKING:
     from instructx2x.editing.study import Study
@@ -260,6 +284,11 @@ def _blank(study: Study, request: Request, guided: np.ndarray, frame: Frame, rea
     least = request.settings.threshold
     hidden = np.clip((guided - least) / max(OPAQUE - least, 1e-6), 0, 1)
     return guidance.mean_in_cells(hidden, frame, len(reached)) * reached
+
+
+def clears(edits: Sequence[Edit]) -> bool:
+    """Whether all that is asked is less of findings that are denser than lung: then no place becomes brighter."""
+    return all(direction(edit) < 0 and edit.finding in DENSE for edit in edits)
 
 
 def _least_balance(calibration: Mapping[str, Any], edits: Sequence[Edit]) -> float | None:
