@@ -109,32 +109,37 @@ def test_vessels_that_the_autoencoder_loses_do_not_shine_through_an_opacity(rng)
 
 
 @pytest.mark.parametrize("size", [(256, 256), (900, 700)])
-def test_leads_stay_and_what_is_no_line_goes(size):
-    """What was hidden from the model comes back without its leads: they are laid over it again."""
+def test_devices_stay_and_disease_goes(size):
+    """What was hidden from the model comes back without its leads and devices: they are laid over it again."""
     height, width = size
     y, x = np.mgrid[:height, :width] / max(size)
-    haze = 0.5 + 0.1 * np.sin(9 * x) * np.cos(7 * y)
+    haze = 0.4 + 0.1 * np.sin(9 * x) * np.cos(7 * y)
     lead = np.abs(y - 0.3 - 0.4 * x) < 0.004
-    nodule = (y - 0.75) ** 2 + (x - 0.2) ** 2 < 0.008**2
-    vessel = np.abs(x - 0.6) < 0.004
-    display = (haze + 0.3 * lead + 0.3 * nodule + 0.04 * vessel).astype(np.float32)
+    pacemaker = (np.abs(y - 0.75) < 0.03) & (np.abs(x - 0.2) < 0.04)
+    mass = np.exp(-((y - 0.8) ** 2 + (x - 0.6) ** 2) / 0.03**2)
+    nodule = np.exp(-((y - 0.2) ** 2 + (x - 0.6) ** 2) / 0.01**2)
+    vessel = np.abs(x - 0.45) < 0.004
+    display = haze + 0.3 * lead + 0.4 * pacemaker + 0.3 * mass + 0.15 * nodule + 0.04 * vessel
+    display = ndimage.gaussian_filter(display, max(size) / 512).astype(np.float32)
     frame = Frame(height, width, 64)
     healed, reconstructed = np.full((64, 64), 0.3, np.float32), frame.to_model(display)
     everywhere = np.ones(size, np.float32)
     plain = compositing.composite(display, healed, reconstructed, everywhere, frame)
-    kept = compositing.composite(display, healed, reconstructed, everywhere, frame, lines=True)
-    assert (kept - plain)[lead].mean() > 0.15, "the lead is gone"
-    assert np.abs(kept - plain)[nodule].max() < 0.02 and np.abs(kept - plain)[vessel & ~lead].mean() < 0.02
-    assert np.abs(kept - plain)[~ndimage.binary_dilation(lead, iterations=6)].max() < 0.02
+    kept = compositing.composite(display, healed, reconstructed, everywhere, frame, devices=True)
+    assert (kept - plain)[lead].mean() > 0.1, "the lead is gone"
+    np.testing.assert_allclose(kept[pacemaker], display[pacemaker], atol=0.05)
+    elsewhere = ~ndimage.binary_dilation(lead | pacemaker, iterations=max(size) // 40)
+    assert np.abs(kept - plain)[elsewhere & ((mass > 0.1) | (nodule > 0.1))].max() < 0.02
+    assert np.abs(kept - plain)[elsewhere & vessel].mean() < 0.02
     soft = (x > 0.5).astype(np.float32)
-    half = compositing.composite(display, healed, reconstructed, soft, frame, lines=True)
+    half = compositing.composite(display, healed, reconstructed, soft, frame, devices=True)
     np.testing.assert_array_equal(half[soft == 0], display[soft == 0])
 
 
-def test_lines_that_are_there_are_not_laid_over_twice():
+def test_devices_that_are_there_are_not_laid_over_twice():
     display = np.full((256, 256), 0.4, np.float32)
-    display[100:103] = 0.8
-    np.testing.assert_allclose(compositing.keep_lines(display, display), display, atol=1e-6)
+    display[100:103], display[180:200, 60:80] = 0.8, 0.9
+    np.testing.assert_allclose(compositing.keep_devices(display, display), display, atol=1e-6)
 
 
 def test_what_is_cleared_becomes_no_brighter_as_a_whole():

@@ -12,10 +12,14 @@ from instructx2x.imaging.geometry import Frame, resize
 # the size of vessels, which is what a small autoencoder still draws and an opacity hides.
 BAND, AREA, FLOOR = 2.5, 4.0, 1 / 510
 
-# Leads and other devices: bright lines narrower than LINE_WIDTH, straight over LINE_LENGTH (both a share of the longer
-# side), brighter than what is around by more than LINE_CONTRAST; that counts in full from twice as much. Vessels have
-# less contrast, nodules and calcifications are no lines. They are looked for on LINE_SIDE pixels.
-LINE_WIDTH, LINE_LENGTH, LINE_CONTRAST, LINE_SIDE = 1 / 48, 1 / 16, 0.08, 512
+# Devices are looked for on DEVICE_SIDE pixels; lengths are shares of the longer side. Leads are bright lines narrower
+# than LINE_WIDTH, straight over LINE_LENGTH, and brighter than what is around by more than LINE_CONTRAST, which counts
+# in full from twice as much; vessels have less. Ports and pacemakers are bright bodies of BODY_LEAST to BODY_SIZE, at
+# one of BODY_CONTRASTS, whose edge rises by BODY_EDGE a pixel (the median along it; it counts from the first value, in
+# full from the second). Masses and fluid have softer edges.
+DEVICE_SIDE = 512
+LINE_WIDTH, LINE_LENGTH, LINE_CONTRAST = 1 / 48, 1 / 16, 0.08
+BODY_SIZE, BODY_LEAST, BODY_CONTRASTS, BODY_EDGE = 1 / 10, 1 / 100, (0.1, 0.2, 0.35, 0.5), (0.035, 0.055)
 
 # Standard deviation of the Gaussian over which an image becomes brighter as a whole, as a share of its side.
 SPREAD = 1 / 50
@@ -40,45 +44,59 @@ def detail_gain(edited: np.ndarray, reconstructed: np.ndarray) -> np.ndarray:
 
 
 def bright_lines(display: np.ndarray) -> np.ndarray:
-    """How surely each pixel is of a lead or another bright line that no body has.
-
-    Args:
-        display: (H, W) brightness in [0, 1].
-
-    Returns:
-        (H, W) float32 in [0, 1].
-    """
-    height, width = display.shape
-    scale = min(1, LINE_SIDE / max(height, width))
-    small = resize(display, max(1, round(scale * height)), max(1, round(scale * width)))
-    hat = above_surroundings(small)
-    half = max(1, round(LINE_LENGTH * max(small.shape) / 2))
-    straight = np.zeros_like(hat)
+    """How surely each pixel is of a lead or another bright line that no body has: (h, w) in [0, 1], both of them."""
+    near = ndimage.maximum_filter(above_surroundings(display, LINE_WIDTH), 3)
+    half = max(1, round(LINE_LENGTH * max(display.shape) / 2))
+    along = np.arange(-half, half + 1)
+    straight = np.zeros_like(near)
     for angle in np.arange(8) * np.pi / 8:
-        along = np.arange(-half, half + 1)
         line = np.zeros((2 * half + 1, 2 * half + 1), bool)
         line[half + np.round(along * np.sin(angle)).astype(int), half + np.round(along * np.cos(angle)).astype(int)] = (
             True
         )
-        # What is left of it by a line in this direction, and a pixel of slack for the edges between two directions.
-        straight = np.maximum(straight, ndimage.grey_opening(ndimage.maximum_filter(hat, 3), footprint=line))
-    sure = np.clip(np.minimum(straight, ndimage.maximum_filter(hat, 3)) / LINE_CONTRAST - 1, 0, 1)
-    return np.clip(resize(sure, height, width), 0, 1)
+        straight = np.maximum(straight, ndimage.grey_opening(near, footprint=line))
+    return np.clip(straight / LINE_CONTRAST - 1, 0, 1)
 
 
-def above_surroundings(image: np.ndarray) -> np.ndarray:
-    """By how much structures narrower than LINE_WIDTH are brighter than what is around them: (H, W), at least 0."""
-    side = max(3, round(LINE_WIDTH * max(image.shape)))
+def sharp_bodies(display: np.ndarray) -> np.ndarray:
+    """How surely each pixel is of a port, a pacemaker or a marker: (h, w) in [0, 1], both of them."""
+    size = max(3, round(BODY_SIZE * max(display.shape)))
+    least = (BODY_LEAST * max(display.shape)) ** 2
+    hat = above_surroundings(display, BODY_SIZE)
+    steepness = ndimage.gaussian_gradient_magnitude(display, 1.0)
+    sure = np.zeros_like(hat)
+    low, high = BODY_EDGE
+    for contrast in BODY_CONTRASTS:
+        labels, _ = ndimage.label(hat > contrast)
+        for number, box in enumerate(ndimage.find_objects(labels), start=1):
+            wide = tuple(slice(max(span.start - 2, 0), span.stop + 2) for span in box)
+            body = labels[wide] == number
+            if body.sum() < least or max(span.stop - span.start for span in box) > size:
+                continue
+            edge = ndimage.binary_dilation(body, iterations=2) & ~ndimage.binary_erosion(body)
+            certainty = np.clip((np.median(steepness[wide][edge]) - low) / (high - low), 0, 1)
+            sure[wide] = np.maximum(sure[wide], certainty * body)
+    return sure
+
+
+def above_surroundings(image: np.ndarray, width: float) -> np.ndarray:
+    """How much brighter structures are than what is around, if narrower than a share of the longer side: (H, W), >= 0."""
+    side = max(3, round(width * max(image.shape)))
     return image - np.minimum(ndimage.grey_opening(image, size=(side, side)), image)
 
 
-def keep_lines(source: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """An edited image with the source's bright lines laid over it again: both (H, W) brightness in [0, 1].
+def keep_devices(source: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """An edited image with the source's leads and devices laid over it again: both (H, W) brightness in [0, 1].
 
-    What was hidden from the model is drawn without its leads.
+    What was hidden from the model is drawn without them. Of a lead its contrast comes back, of a body its pixels.
     """
-    missing = np.maximum(above_surroundings(source) - above_surroundings(out), 0)
-    return np.clip(out + bright_lines(source) * missing, 0, 1).astype(np.float32)
+    height, width = source.shape
+    scale = min(1, DEVICE_SIDE / max(height, width))
+    small = resize(source, max(1, round(scale * height)), max(1, round(scale * width)))
+    missing = np.maximum(above_surroundings(source, LINE_WIDTH) - above_surroundings(out, LINE_WIDTH), 0)
+    out = out + np.clip(resize(bright_lines(small), height, width), 0, 1) * missing
+    bodies = ndimage.gaussian_filter(ndimage.maximum_filter(sharp_bodies(small), 7), 1.0)
+    return np.clip(out + np.clip(resize(bodies, height, width), 0, 1) * (source - out), 0, 1).astype(np.float32)
 
 
 def only_darker(change: np.ndarray) -> np.ndarray:
@@ -97,7 +115,7 @@ def composite(
     soft_mask: np.ndarray,
     frame: Frame,
     *,
-    lines: bool = False,
+    devices: bool = False,
     darker: bool = False,
 ) -> np.ndarray:
     """out = src + m * (up(D(z_edit) - D(z_rec)) + (g - 1) * src's high band).
@@ -113,7 +131,7 @@ def composite(
             own.
         soft_mask: (H, W) m in [0, 1]; where it is 0, the output is `display` exactly.
         frame: how the source lies in the model's square.
-        lines: keep the source's bright lines, see `keep_lines`.
+        devices: keep the source's leads and devices, see `keep_devices`.
         darker: leave out what would make the image brighter over more than SPREAD, see `only_darker`.
 
     Returns:
@@ -127,5 +145,5 @@ def composite(
     change = frame.to_source(only_darker(change) if darker else change)
     gain = np.clip(frame.to_source(detail_gain(edited, reconstructed)), 0, 1)
     out = np.clip(display + soft_mask * (change + (gain - 1) * high_band), 0, 1)
-    out = keep_lines(display, out) if lines else out
+    out = keep_devices(display, out) if devices else out
     return np.where(soft_mask > 0, out, display).astype(np.float32)

@@ -262,7 +262,7 @@ class Study:
                     self._reconstructed,
                     guidance.feather(maps.mask, pixels_per_cell),
                     view.frame,
-                    lines=maps.blank is not None,
+                    devices=maps.blank is not None,
                     darker=maps.blank is not None and clears(request.edits),
                 )
             image = self.radiograph.with_display(display, maps.mask)
