@@ -113,7 +113,7 @@ def test_devices_stay_and_disease_goes(size):
     """What was hidden from the model comes back without its leads and devices: they are laid over it again."""
     height, width = size
     y, x = np.mgrid[:height, :width] / max(size)
-    haze = 0.4 + 0.1 * np.sin(9 * x) * np.cos(7 * y)
+    haze = 0.1 + 0.5 * x + 0.05 * np.sin(9 * x) * np.cos(7 * y)
     lead = np.abs(y - 0.3 - 0.4 * x) < 0.004
     pacemaker = (np.abs(y - 0.75) < 0.03) & (np.abs(x - 0.2) < 0.04)
     mass = np.exp(-((y - 0.8) ** 2 + (x - 0.6) ** 2) / 0.03**2)

@@ -12,14 +12,14 @@ from instructx2x.imaging.geometry import Frame, resize
 # the size of vessels, which is what a small autoencoder still draws and an opacity hides.
 BAND, AREA, FLOOR = 2.5, 4.0, 1 / 510
 
-# Devices are looked for on DEVICE_SIDE pixels; lengths are shares of the longer side. Leads are bright lines narrower
-# than LINE_WIDTH, straight over LINE_LENGTH, and brighter than what is around by more than LINE_CONTRAST, which counts
-# in full from twice as much; vessels have less. Ports and pacemakers are bright bodies of BODY_LEAST to BODY_SIZE, at
-# one of BODY_CONTRASTS, whose edge rises by BODY_EDGE a pixel (the median along it; it counts from the first value, in
-# full from the second). Masses and fluid have softer edges.
+# Devices are looked for on at most DEVICE_SIDE pixels; lengths are shares of the longer side, contrasts of the film's.
+# Leads are bright lines narrower than LINE_WIDTH, straight over LINE_LENGTH, and brighter than what is around by more
+# than LINE_CONTRAST, which counts in full from twice as much; vessels have less. Ports and pacemakers are bright bodies
+# of BODY_LEAST to BODY_SIZE, at one of BODY_CONTRASTS, whose edge rises by BODY_EDGE a pixel of DEVICE_SIDE (the median
+# along it; it counts from the first value, in full from the second). Masses and fluid have softer edges.
 DEVICE_SIDE = 512
-LINE_WIDTH, LINE_LENGTH, LINE_CONTRAST = 1 / 48, 1 / 16, 0.08
-BODY_SIZE, BODY_LEAST, BODY_CONTRASTS, BODY_EDGE = 1 / 10, 1 / 100, (0.1, 0.2, 0.35, 0.5), (0.035, 0.055)
+LINE_WIDTH, LINE_LENGTH, LINE_CONTRAST = 1 / 48, 1 / 16, 0.11
+BODY_SIZE, BODY_LEAST, BODY_CONTRASTS, BODY_EDGE = 1 / 10, 1 / 100, (0.15, 0.3, 0.5, 0.7), (0.05, 0.08)
 
 # Standard deviation of the Gaussian over which an image becomes brighter as a whole, as a share of its side.
 SPREAD = 1 / 50
@@ -63,7 +63,7 @@ def sharp_bodies(display: np.ndarray) -> np.ndarray:
     size = max(3, round(BODY_SIZE * max(display.shape)))
     least = (BODY_LEAST * max(display.shape)) ** 2
     hat = above_surroundings(display, BODY_SIZE)
-    steepness = ndimage.gaussian_gradient_magnitude(display, 1.0)
+    steepness = ndimage.gaussian_gradient_magnitude(display, 1.0) * max(display.shape) / DEVICE_SIDE
     sure = np.zeros_like(hat)
     low, high = BODY_EDGE
     for contrast in BODY_CONTRASTS:
@@ -80,7 +80,7 @@ def sharp_bodies(display: np.ndarray) -> np.ndarray:
 
 
 def above_surroundings(image: np.ndarray, width: float) -> np.ndarray:
-    """How much brighter structures are than what is around, if narrower than a share of the longer side: (H, W), >= 0."""
+    """How much brighter what is narrower than a share of the longer side is than all around it: (H, W), at least 0."""
     side = max(3, round(width * max(image.shape)))
     return image - np.minimum(ndimage.grey_opening(image, size=(side, side)), image)
 
@@ -93,6 +93,8 @@ def keep_devices(source: np.ndarray, out: np.ndarray) -> np.ndarray:
     height, width = source.shape
     scale = min(1, DEVICE_SIDE / max(height, width))
     small = resize(source, max(1, round(scale * height)), max(1, round(scale * width)))
+    # Contrasts count by those of the film.
+    small = small / max(np.ptp(np.percentile(small, (2, 98))), 0.2)
     missing = np.maximum(above_surroundings(source, LINE_WIDTH) - above_surroundings(out, LINE_WIDTH), 0)
     out = out + np.clip(resize(bright_lines(small), height, width), 0, 1) * missing
     bodies = ndimage.gaussian_filter(ndimage.maximum_filter(sharp_bodies(small), 7), 1.0)

@@ -247,6 +247,8 @@ def _our_maps(study: Study, request: Request, view: View, allowed: np.ndarray, n
         coarse, spread = np.ones((cells, cells), np.float32), np.zeros((cells, cells), np.float32)
         scale = {"normalised": "not used: 1 everywhere", "draws": 0, "timesteps": []}
         warnings = ["no relevance was used: the whole anatomy is edited"]
+    if heals(study, request.edits):
+        coarse = relevance.close_holes(coarse)
     content = guidance.content_cells(frame, cells)
     fine = np.clip(frame.to_source(coarse * content), 0, 1)
     guided = guidance.guidance_map(allowed, fine)
@@ -276,14 +278,20 @@ def _blank(study: Study, request: Request, guided: np.ndarray, frame: Frame, rea
         guided: (H, W) guidance.
         reached: (h, w) bool, the cells that may change.
     """
-    lessened = [edit for edit in request.edits if direction(edit) < 0]
-    if not lessened or not (study.editor.backbone.calibration or {}).get("heals"):
+    if not heals(study, request.edits):
         return None
+    lessened = [edit for edit in request.edits if direction(edit) < 0]
     if len(lessened) < len(request.edits):
         guided = np.minimum(guided, _anatomy(study, request, lessened).values)
     least = request.settings.threshold
     hidden = np.clip((guided - least) / max(OPAQUE - least, 1e-6), 0, 1)
     return guidance.mean_in_cells(hidden, frame, len(reached)) * reached
+
+
+def heals(study: Study, edits: Sequence[Edit]) -> bool:
+    """Whether the model fills in what the edits lessen: it was trained to, and there is such an edit."""
+    trained = (study.editor.backbone.calibration or {}).get("heals", False)
+    return trained and any(direction(edit) < 0 for edit in edits)
 
 
 def clears(edits: Sequence[Edit]) -> bool:
