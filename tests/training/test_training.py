@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from phantom_chests import make_lungs
 from torch import nn
 
 from instructx2x.errors import InputError, ModelError, OutputError
 from instructx2x.instructions import FINDINGS, Edit, Operation, parse, render
 from instructx2x.models import load, token_ids
+from instructx2x.training import healing
 from instructx2x.training.back_translation import add_to_normals, additions_of
 from instructx2x.training.healing import Region, around, opacity, reach
 from instructx2x.training.loop import fast_halves, fingerprint, fit, learning_rate, write_state
 from instructx2x.training.pairs import Bank, Pair
 from instructx2x.training.run import read_recipe, run
 from instructx2x.training.samples import MIX, Sample, Sampler, changed, random_edit
-from instructx2x.training.simulation.lesions import Lesion
+from instructx2x.training.simulation.lesions import Lesion, traits
 from instructx2x.training.text_encoder import (
     FIELDS,
     NAMES,
@@ -297,6 +301,39 @@ def test_what_is_blanked_comes_back_healthy_and_the_rest_as_it_is(sampler):
             assert any(torch.equal(sample.target[:, reached], image[:, reached]) for image in wanted)
             seen.add(edit.operation.value)
     assert seen == {"normal", "ill", "remove", "change"}
+
+
+def test_regions_are_kept_as_they_were_found(tmp_path, monkeypatch):
+    import polars as pl
+
+    monkeypatch.setattr(healing, "segment_lungs", lambda display: make_lungs((64, 64)))
+    table = pl.DataFrame(
+        {
+            "adult": [True, True, False, True],
+            "split": ["train", "train", "train", "val"],
+            "findings": ["No Finding", "Edema", "No Finding", "No Finding"],
+        }
+    )
+    outline = np.array([[0.2, 0.3], [0.3, 0.3], [0.3, 0.5], [0.2, 0.5]], np.float32)
+    known = traits({"Consolidation": [outline]})
+    images = np.full((4, 64, 64), 128, np.uint8)
+    for name in ("a.pt", "b.pt"):
+        healing.write_regions(images, table, known, tmp_path / name, split="train")
+    regions = healing.read_regions(tmp_path / "a.pt", 8)
+    assert {region.image for region in regions} == {0, 1}, "of a child, or of another split"
+    assert sum(region.image == 0 for region in regions) > sum(region.image == 1 for region in regions) == 1
+    for region in regions:
+        assert region.values.shape == (8, 8) and 0 <= region.values.min() and region.values.max() > 0.1
+        # The patient's left is the image's right.
+        half = {"left": region.values[:, :3], "right": region.values[:, 6:]}.get(region.lesion.side)
+        assert half is None or not half.any()
+    again = healing.read_regions(tmp_path / "b.pt", 8)
+    assert [region.lesion for region in again] == [region.lesion for region in regions]
+    healing.write_regions(images[:0], table[:0], known, tmp_path / "a.pt", split="train")
+    assert len(healing.read_regions(tmp_path / "a.pt", 8)) == len(regions), "found anew"
+    monkeypatch.setattr(healing, "segment_lungs", lambda display: replace(make_lungs((64, 64)), plausible=False))
+    healing.write_regions(images, table, known, tmp_path / "none.pt", split="train")
+    assert healing.read_regions(tmp_path / "none.pt", 8) == healing.read_regions(tmp_path / "gone.pt", 8) == []
 
 
 def test_a_blank_is_zeros_and_hides_by_its_opacity():

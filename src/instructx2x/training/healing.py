@@ -31,8 +31,8 @@ from instructx2x.training.simulation.lesions import Lesion, Trait, draw
 
 # Regions of an X-ray without and with findings: ill ones only teach what an image looks like with no instruction.
 PER_NORMAL, PER_ABNORMAL = 4, 1
-# Side of the grid on which a region's opacity varies, in knots.
-KNOTS = 6
+# Side of the grid on which a region's opacity varies, in knots, and of the square that regions are kept at.
+KNOTS, SIDE = 6, 32
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,13 @@ class Region:
 
 
 def write_regions(
-    images: np.ndarray, table: pl.DataFrame, traits: dict[str, Trait], cells: int, out: Path, split: str, seed: int = 0
+    images: np.ndarray, table: pl.DataFrame, traits: dict[str, Trait], out: Path, *, split: str, seed: int = 0
 ) -> None:
     """Find regions of every adult's X-ray of a split whose lungs are found; those of an earlier run are left.
 
     Args:
         images: (N, S, S) uint8, the X-rays of `table`'s rows.
         traits: the findings to draw from.
-        cells: side of the latents.
         out: file for `read_regions`.
     """
     if out.is_file():
@@ -68,25 +67,27 @@ def write_regions(
         rng = np.random.default_rng((seed, int(row)))
         count = PER_NORMAL if table["findings"][int(row)] == "No Finding" else PER_ABNORMAL
         lesions = [draw(traits, rng) for _ in range(count)]
-        for lesion, place in _places(images[row].astype(np.float32) / 255, lesions, cells):
+        for lesion, place in _places(images[row].astype(np.float32) / 255, lesions):
             records.append({"image": int(row), "lesion": asdict(lesion)})
             values.append(torch.from_numpy(place))
-    found = torch.stack(values).half() if values else torch.zeros(0, cells, cells, dtype=torch.float16)
+    found = torch.stack(values).half() if values else torch.zeros(0, SIDE, SIDE, dtype=torch.float16)
     write_state({"values": found, "regions": json.dumps(records)}, out)
 
 
-def read_regions(file: Path) -> list[Region]:
-    """What `write_regions` wrote; nothing where it was never run."""
+def read_regions(file: Path, cells: int) -> list[Region]:
+    """What `write_regions` wrote, on latents of `cells` a side; nothing where it was never run."""
     if not file.is_file():
         return []
     state = torch.load(file, weights_only=True)
+    records = json.loads(state["regions"])
+    values = F.interpolate(state["values"].float()[:, None], size=(cells, cells), mode="area")[:, 0] if records else []
     return [
-        Region(record["image"], Lesion(**record["lesion"]), values.float())
-        for record, values in zip(json.loads(state["regions"]), state["values"], strict=True)
+        Region(record["image"], Lesion(**record["lesion"]), place)
+        for record, place in zip(records, values, strict=True)
     ]
 
 
-def _places(display: np.ndarray, lesions: Sequence[Lesion], cells: int) -> list[tuple[Lesion, np.ndarray]]:
+def _places(display: np.ndarray, lesions: Sequence[Lesion]) -> list[tuple[Lesion, np.ndarray]]:
     lungs = segment_lungs(display)
     if not lungs.plausible:
         return []
@@ -101,7 +102,7 @@ def _places(display: np.ndarray, lesions: Sequence[Lesion], cells: int) -> list[
             values = finding_mask(edit, display.shape, priors, patient)
         except AnatomyError:  # the finding is never there
             continue
-        found.append((lesion, np.clip(resize(values, cells, cells), 0, 1).astype(np.float32)))
+        found.append((lesion, np.clip(resize(values, SIDE, SIDE), 0, 1).astype(np.float32)))
     return found
 
 

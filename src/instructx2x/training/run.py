@@ -113,9 +113,8 @@ def run(
             pairs.simulate(
                 images, table, outlines, boxes, work / f"pairs_{split}", split=split, seed=seed, **settings["pairs"]
             )
-            healing.write_regions(
-                images, table, traits(outlines), size // 8, work / f"pairs_{split}" / "regions.pt", split, seed
-            )
+            regions = work / f"pairs_{split}" / "regions.pt"
+            healing.write_regions(images, table, traits(outlines), regions, split=split, seed=seed)
     if not {"text_encoder", "unet", "bundle"} & set(stages):
         return out
 
@@ -127,7 +126,7 @@ def run(
     def sampler_of(split: str) -> Sampler:
         folder = work / f"pairs_{split}"
         bank = pairs.encode_bank(autoencoder, images, folder)
-        return Sampler(bank, table, split, healing.read_regions(folder / "regions.pt"))
+        return Sampler(bank, table, split, healing.read_regions(folder / "regions.pt", bank.clean.shape[-1]))
 
     if "start" in settings:
         begun = load(settings["start"], device="cpu")
