@@ -142,18 +142,20 @@ def test_devices_that_are_there_are_not_laid_over_twice():
     np.testing.assert_allclose(compositing.keep_devices(display, display), display, atol=1e-6)
 
 
-def test_what_is_cleared_becomes_no_brighter_as_a_whole():
+@pytest.mark.parametrize("direction", [-1, 1])
+def test_what_is_healed_goes_one_direction_as_a_whole(direction):
     change = np.zeros((128, 128), np.float32)
-    change[:, :64], change[:, 64:] = -0.2, 0.2
-    change[60, 100], change[60, 30] = 0.5, 0.1
-    kept = compositing.only_darker(change)
-    np.testing.assert_allclose(kept[:, :50][change[:, :50] < 0], -0.2, atol=1e-3)
-    assert np.abs(kept[:58, 80:]).max() < 0.01, "the bright half is left as it was"
-    assert kept[60, 100] > 0.25 and kept[60, 30] == pytest.approx(0.1, abs=1e-3), "fine structures stay"
-    assert (kept <= change).all()
+    change[:, :64], change[:, 64:] = 0.2, -0.2
+    change[60, 100], change[60, 30] = -0.5, -0.1
+    change *= direction
+    kept = compositing.one_direction(change, direction)
+    np.testing.assert_allclose(kept[:, :50], change[:, :50], atol=1e-3)
+    assert np.abs(kept[:58, 80:]).max() < 0.01, "the other half is left as it was"
+    assert direction * kept[60, 100] < -0.25, "fine structures stay"
+    assert (direction * kept >= direction * change).all() and compositing.one_direction(change, 0) is change
     display = np.full((128, 128), 0.5, np.float32)
     everywhere, frame = np.ones((128, 128), np.float32), Frame(128, 128, 128)
     plain = compositing.composite(display, display + change, display, everywhere, frame)
-    darker = compositing.composite(display, display + change, display, everywhere, frame, darker=True)
-    assert plain[20, 100] > 0.65 and darker[20, 100] == pytest.approx(0.5, abs=0.01)
-    np.testing.assert_allclose(darker[:, :50], plain[:, :50], atol=1e-3)
+    healed = compositing.composite(display, display + change, display, everywhere, frame, direction=direction)
+    assert abs(plain[20, 100] - 0.5) > 0.15 and healed[20, 100] == pytest.approx(0.5, abs=0.01)
+    np.testing.assert_allclose(healed[:, :50], plain[:, :50], atol=1e-3)

@@ -290,23 +290,24 @@ def test_what_is_not_lessened_for_certain_is_seen(make_tiny_model, tmp_path, mak
 
 
 @pytest.mark.parametrize(
-    ("text", "cleared"),
+    ("text", "direction"),
     [
-        (REMOVE, True),
-        (LESSEN, True),
-        (REMOVE + " Remove the finding of nodule.", True),
-        ("Remove the finding of left pneumothorax.", False),
-        (REMOVE + " Remove the finding of left pneumothorax.", False),
-        (REMOVE + " Add the finding of right pleural effusion.", False),
-        (ADD, False),
+        (REMOVE, -1),
+        (LESSEN, -1),
+        (REMOVE + " Remove the finding of nodule.", -1),
+        ("Remove the finding of left pneumothorax.", 1),
+        (REMOVE + " Remove the finding of left pneumothorax.", 0),
+        ("Remove the finding of scoliosis.", 0),
+        (REMOVE + " Add the finding of right pleural effusion.", 0),
+        (ADD, 0),
     ],
 )
-def test_what_is_cleared(text, cleared):
-    assert planning.clears(parse(text)) is cleared
+def test_in_which_direction_alone_brightness_can_go(text, direction):
+    assert planning.brightness_direction(parse(text)) == direction
 
 
-def test_findings_that_are_dense_are_findings():
-    assert set(FINDINGS) > planning.DENSE
+def test_dense_and_lucent_findings_are_findings_and_not_both():
+    assert set(FINDINGS) > planning.DENSE | planning.LUCENT and not planning.DENSE & planning.LUCENT
 
 
 @pytest.mark.parametrize("heals", [False, None])

@@ -21,7 +21,7 @@ DEVICE_SIDE = 512
 LINE_WIDTH, LINE_LENGTH, LINE_CONTRAST = 1 / 48, 1 / 16, 0.11
 BODY_SIZE, BODY_LEAST, BODY_CONTRASTS, BODY_EDGE = 1 / 10, 1 / 100, (0.15, 0.3, 0.5, 0.7), (0.05, 0.08)
 
-# Standard deviation of the Gaussian over which an image becomes brighter as a whole, as a share of its side.
+# Standard deviation of the Gaussian over which an image becomes brighter or darker as a whole, as a share of its side.
 SPREAD = 1 / 50
 
 
@@ -101,13 +101,18 @@ def keep_devices(source: np.ndarray, out: np.ndarray) -> np.ndarray:
     return np.clip(out + np.clip(resize(bodies, height, width), 0, 1) * (source - out), 0, 1).astype(np.float32)
 
 
-def only_darker(change: np.ndarray) -> np.ndarray:
-    """A change of brightness without the parts of it that make the image brighter as a whole: (n, n) -> (n, n) float32.
+def one_direction(change: np.ndarray, direction: int) -> np.ndarray:
+    """A change of brightness without what goes in the other direction as a whole: (n, n) -> (n, n) float32.
 
-    Where a density is taken away there is more air than before. A model that no longer sees how bright the patient's
-    lung is may fill it in too bright. Structures finer than SPREAD may come out brighter than what they replace.
+    Where a density is taken away there is more air than before, and where air is, less. A model that no longer sees how
+    bright the patient's lung is may fill it in too bright or too dark. Structures finer than SPREAD may go in either.
+
+    Args:
+        direction: 1 brighter, -1 darker, 0 either.
     """
-    return change - np.maximum(ndimage.gaussian_filter(change, SPREAD * len(change)), 0)
+    if direction == 0:
+        return change
+    return change - direction * np.minimum(direction * ndimage.gaussian_filter(change, SPREAD * len(change)), 0)
 
 
 def composite(
@@ -118,7 +123,7 @@ def composite(
     frame: Frame,
     *,
     devices: bool = False,
-    darker: bool = False,
+    direction: int = 0,
 ) -> np.ndarray:
     """out = src + m * (up(D(z_edit) - D(z_rec)) + (g - 1) * src's high band).
 
@@ -134,7 +139,8 @@ def composite(
         soft_mask: (H, W) m in [0, 1]; where it is 0, the output is `display` exactly.
         frame: how the source lies in the model's square.
         devices: keep the source's leads and devices, see `keep_devices`.
-        darker: leave out what would make the image brighter over more than SPREAD, see `only_darker`.
+        direction: 1 or -1 where the image may only become brighter or darker over more than SPREAD, see
+            `one_direction`.
 
     Returns:
         (H, W) float32 in [0, 1].
@@ -143,8 +149,7 @@ def composite(
     lost = shown - reconstructed
     lost = lost - ndimage.gaussian_filter(lost, BAND)
     high_band = display - frame.to_source(shown - lost)
-    change = edited - reconstructed
-    change = frame.to_source(only_darker(change) if darker else change)
+    change = frame.to_source(one_direction(edited - reconstructed, direction))
     gain = np.clip(frame.to_source(detail_gain(edited, reconstructed)), 0, 1)
     out = np.clip(display + soft_mask * (change + (gain - 1) * high_band), 0, 1)
     out = keep_devices(display, out) if devices else out

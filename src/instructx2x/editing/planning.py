@@ -26,7 +26,8 @@ from instructx2x.models import Backbone
 
 # Guidance from which on a model that heals sees nothing of the source. At the threshold it still sees all.
 OPAQUE = 0.5
-# Findings that put something denser where lung was.
+# Findings that put air where something denser was, and something denser where lung was.
+LUCENT = {"air collection", "emphysema", "pneumomediastinum", "pneumothorax"}
 DENSE = {
     "atelectasis",
     "blunting of the costophrenic angle",
@@ -294,9 +295,13 @@ def heals(study: Study, edits: Sequence[Edit]) -> bool:
     return trained and any(direction(edit) < 0 for edit in edits)
 
 
-def clears(edits: Sequence[Edit]) -> bool:
-    """Whether all that is asked is less of findings that are denser than lung: then no place becomes brighter."""
-    return all(direction(edit) < 0 and edit.finding in DENSE for edit in edits)
+def brightness_direction(edits: Sequence[Edit]) -> int:
+    """In which direction alone the brightness can go: -1, darker, where all that is asked is less of what is dense; 1
+    where it is less of what is air; 0 either."""
+    if not all(direction(edit) < 0 for edit in edits):
+        return 0
+    findings = {edit.finding for edit in edits}
+    return -1 if findings <= DENSE else 1 if findings <= LUCENT else 0
 
 
 def _least_balance(calibration: Mapping[str, Any], edits: Sequence[Edit]) -> float | None:

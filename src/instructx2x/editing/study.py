@@ -14,7 +14,7 @@ from diffusers import SchedulerMixin
 
 from instructx2x.anatomy.lungs import Lungs, segment_lungs
 from instructx2x.editing import compositing, guidance, official, sampling
-from instructx2x.editing.planning import Clock, Draw, Plan, View, clears, draw_noise, make_maps, make_plan
+from instructx2x.editing.planning import Clock, Draw, Plan, View, brightness_direction, draw_noise, make_maps, make_plan
 from instructx2x.editing.report import make_report
 from instructx2x.editing.request import Region, Request, check_request, check_samples
 from instructx2x.editing.result import Guidance, Result
@@ -263,7 +263,7 @@ class Study:
                     guidance.feather(maps.mask, pixels_per_cell),
                     view.frame,
                     devices=maps.blank is not None,
-                    darker=maps.blank is not None and clears(request.edits),
+                    direction=0 if maps.blank is None else brightness_direction(request.edits),
                 )
             image = self.radiograph.with_display(display, maps.mask)
         return image, latents.cpu()
