@@ -106,3 +106,56 @@ def test_vessels_that_the_autoencoder_loses_do_not_shine_through_an_opacity(rng)
     assert out[inner].std() < 0.3 * display[inner].std()
     assert abs(out[inner].mean() - 0.8) < 0.02
     np.testing.assert_array_equal(compositing.composite(display, reconstructed, reconstructed, soft, frame), display)
+
+
+@pytest.mark.parametrize("size", [(256, 256), (900, 700)])
+def test_devices_stay_and_disease_goes(size):
+    """What was hidden from the model comes back without its leads and devices: they are laid over it again."""
+    height, width = size
+    y, x = np.mgrid[:height, :width] / max(size)
+    haze = 0.1 + 0.5 * x + 0.05 * np.sin(9 * x) * np.cos(7 * y)
+    lead = np.abs(y - 0.3 - 0.4 * x) < 0.004
+    pacemaker = (np.abs(y - 0.75) < 0.03) & (np.abs(x - 0.2) < 0.04)
+    mass = np.exp(-((y - 0.8) ** 2 + (x - 0.6) ** 2) / 0.03**2)
+    nodule = np.exp(-((y - 0.2) ** 2 + (x - 0.6) ** 2) / 0.01**2)
+    vessel = np.abs(x - 0.45) < 0.004
+    display = haze + 0.3 * lead + 0.4 * pacemaker + 0.3 * mass + 0.15 * nodule + 0.04 * vessel
+    display = ndimage.gaussian_filter(display, max(size) / 512).astype(np.float32)
+    frame = Frame(height, width, 64)
+    healed, reconstructed = np.full((64, 64), 0.3, np.float32), frame.to_model(display)
+    everywhere = np.ones(size, np.float32)
+    plain = compositing.composite(display, healed, reconstructed, everywhere, frame)
+    kept = compositing.composite(display, healed, reconstructed, everywhere, frame, devices=True)
+    assert (kept - plain)[lead].mean() > 0.1, "the lead is gone"
+    np.testing.assert_allclose(kept[pacemaker], display[pacemaker], atol=0.05)
+    elsewhere = ~ndimage.binary_dilation(lead | pacemaker, iterations=max(size) // 40)
+    assert np.abs(kept - plain)[elsewhere & ((mass > 0.1) | (nodule > 0.1))].max() < 0.02
+    assert np.abs(kept - plain)[elsewhere & vessel].mean() < 0.02
+    soft = (x > 0.5).astype(np.float32)
+    half = compositing.composite(display, healed, reconstructed, soft, frame, devices=True)
+    np.testing.assert_array_equal(half[soft == 0], display[soft == 0])
+
+
+def test_devices_that_are_there_are_not_laid_over_twice():
+    display = np.full((256, 256), 0.4, np.float32)
+    display[100:103], display[180:200, 60:80] = 0.8, 0.9
+    np.testing.assert_allclose(compositing.keep_devices(display, display), display, atol=1e-6)
+
+
+@pytest.mark.parametrize("direction", [-1, 1])
+def test_what_is_healed_goes_one_direction_as_a_whole(direction):
+    change = np.zeros((128, 128), np.float32)
+    change[:, :64], change[:, 64:] = 0.2, -0.2
+    change[60, 100], change[60, 30] = -0.5, -0.1
+    change *= direction
+    kept = compositing.one_direction(change, direction)
+    np.testing.assert_allclose(kept[:, :50], change[:, :50], atol=1e-3)
+    assert np.abs(kept[:58, 80:]).max() < 0.01, "the other half is left as it was"
+    assert direction * kept[60, 100] < -0.25, "fine structures stay"
+    assert (direction * kept >= direction * change).all() and compositing.one_direction(change, 0) is change
+    display = np.full((128, 128), 0.5, np.float32)
+    everywhere, frame = np.ones((128, 128), np.float32), Frame(128, 128, 128)
+    plain = compositing.composite(display, display + change, display, everywhere, frame)
+    healed = compositing.composite(display, display + change, display, everywhere, frame, direction=direction)
+    assert abs(plain[20, 100] - 0.5) > 0.15 and healed[20, 100] == pytest.approx(0.5, abs=0.01)
+    np.testing.assert_allclose(healed[:, :50], plain[:, :50], atol=1e-3)

@@ -6,10 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from instructx2x.editing import Editor
+from instructx2x.editing import Editor, guidance, planning, sampling
 from instructx2x.errors import AnatomyError, InputError, InstructionError
 from instructx2x.imaging.geometry import Frame
 from instructx2x.imaging.reading import from_array
+from instructx2x.instructions import FINDINGS, parse
 
 ADD = "Add the finding of left pleural effusion."
 REMOVE = "Remove the finding of left pleural effusion."
@@ -242,6 +243,83 @@ def test_what_holds_already_gives_the_source_back(make_tiny_model, tmp_path, mak
     assert opened.guidance(ADD, profile="official").mask.any()
     opened.editor.backbone.calibration = plain | {"least_balance": {"remove": 1e9}}
     assert opened.guidance(ADD).mask.any() and not opened.guidance(REMOVE).mask.any()
+
+
+HEALS = {"version": 1, "timesteps": {}, "heals": True}
+LESSEN = "Change the level of left pleural effusion from large to small."
+
+
+def blank_of(opened, monkeypatch, text, **options):
+    """The blank that an edit was sampled with, and its result."""
+    seen = []
+    sample = sampling.sample
+
+    def spy(*args, blank=None, **named):
+        seen.append(blank)
+        return sample(*args, blank=blank, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sampling, "sample", spy)
+        result = opened.edit(text, **{**QUICK, **options})
+    return seen[0], result
+
+
+def test_a_model_that_heals_does_not_see_what_it_takes_away(make_tiny_model, tmp_path, make_chest, monkeypatch):
+    opened = Editor.from_pretrained(make_tiny_model(tmp_path / "m", calibration=HEALS)).open(make_chest())
+    plans = {}
+    for text in (REMOVE, LESSEN):
+        blank, result = blank_of(opened, monkeypatch, text)
+        assert_confined(result)
+        assert 0 <= blank.min() and 0.5 < blank.max() <= 1
+        frame = Frame(*opened.display.shape, opened.editor.backbone.size)
+        assert not blank[~torch.from_numpy(guidance.latent_mask(result.mask, frame, len(blank)))].any()
+        again = opened.edit(text, **QUICK)
+        np.testing.assert_array_equal(again.image.pixels, result.image.pixels)
+        plans[text] = blank
+    both, _ = blank_of(opened, monkeypatch, REMOVE + " Add the finding of right pleural effusion.")
+    columns = both.any(dim=0)
+    assert columns.any() and torch.equal(columns, columns & plans[REMOVE].any(dim=0)), "hidden where something is added"
+
+
+@pytest.mark.parametrize(
+    "text", [ADD, LESSEN.replace("from large to small", "from small to large"), LESSEN.replace("from large ", "")]
+)
+def test_what_is_not_lessened_for_certain_is_seen(make_tiny_model, tmp_path, make_chest, monkeypatch, text):
+    opened = Editor.from_pretrained(make_tiny_model(tmp_path / "m", calibration=HEALS)).open(make_chest())
+    assert blank_of(opened, monkeypatch, text)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "direction"),
+    [
+        (REMOVE, -1),
+        (LESSEN, -1),
+        (REMOVE + " Remove the finding of nodule.", -1),
+        ("Remove the finding of left pneumothorax.", 1),
+        (REMOVE + " Remove the finding of left pneumothorax.", 0),
+        ("Remove the finding of scoliosis.", 0),
+        (REMOVE + " Add the finding of right pleural effusion.", 0),
+        (ADD, 0),
+    ],
+)
+def test_in_which_direction_alone_brightness_can_go(text, direction):
+    assert planning.brightness_direction(parse(text)) == direction
+
+
+def test_dense_and_lucent_findings_are_findings_and_not_both():
+    assert set(FINDINGS) > planning.DENSE | planning.LUCENT and not planning.DENSE & planning.LUCENT
+
+
+@pytest.mark.parametrize("heals", [False, None])
+def test_other_models_see_what_they_take_away(make_tiny_model, tmp_path, make_chest, monkeypatch, heals):
+    told = {key: value for key, value in (HEALS | {"heals": heals}).items() if value is not None}
+    opened = Editor.from_pretrained(make_tiny_model(tmp_path / "m", calibration=told)).open(make_chest())
+    assert blank_of(opened, monkeypatch, REMOVE)[0] is None
+
+
+def test_the_official_profile_hides_nothing(make_tiny_model, tmp_path, make_chest, monkeypatch):
+    opened = Editor.from_pretrained(make_tiny_model(tmp_path / "m", calibration=HEALS)).open(make_chest())
+    assert blank_of(opened, monkeypatch, REMOVE, profile="official")[0] is None
 
 
 def test_uncalibrated_is_said_and_normalised_inside_the_anatomy(uncalibrated, make_chest):

@@ -146,3 +146,16 @@ def test_inside_of_nothing_or_of_a_flat_map_is_zero():
     for where in (np.zeros((4, 4), bool), np.ones((4, 4), bool)):
         found, spread = relevance.normalise_inside(flat, where)
         assert not found.any() and not spread.any()
+
+
+def test_holes_are_closed_and_nothing_else_changes():
+    disease = np.zeros((32, 32), np.float32)
+    disease[8:24, 4:14] = 0.8
+    holey = disease.copy()
+    holey[13:18, 7:11] = 0.05
+    np.testing.assert_allclose(relevance.close_holes(holey), disease)
+    wide = disease.copy()
+    wide[8:24, 20:30] = 0.8
+    assert not relevance.close_holes(np.where(disease > 0, 0, wide))[:, :19].any(), "relevance grew outwards"
+    values = np.random.default_rng(0).random((32, 32), np.float32)
+    assert (relevance.close_holes(values) >= values).all() and relevance.close_holes(values).max() == values.max()

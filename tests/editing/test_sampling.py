@@ -124,6 +124,29 @@ def test_branches_that_cancel_are_not_computed(text_guidance, image_guidance, br
     torch.testing.assert_close(edited, latents, rtol=1e-4, atol=1e-4)
 
 
+def test_what_is_blanked_is_seen_neither_in_the_condition_nor_in_the_start(z0, noise, half):
+    """What is hidden of the input has no way into the result."""
+    blank = torch.zeros(6, 6)
+    blank[:, 4:], blank[0, 4] = 1, 0.25
+    other_input = torch.where(blank == 1, 9 * seeded(7), z0)
+    seen = []
+
+    def predict(shown, t, conditions, texts):
+        seen.append(conditions)
+        return 0.3 * shown + 0.2 * conditions
+
+    def edit(source, blank=None):
+        scheduler = sampling.make_scheduler("dpm++", CONFIG)
+        return run(scheduler, source, noise, half, predict, blank=blank)
+
+    healed = edit(z0, blank)
+    assert not seen[0][..., blank == 1].any() and torch.equal(seen[0][:2, :, 0, 4], 0.75 * z0[0, :, 0, 4].expand(2, -1))
+    assert torch.equal(seen[0][:2, :, :, :4], z0[..., :4].expand(2, -1, -1, -1))
+    assert torch.equal(healed, edit(other_input, blank)), "the result depends on what was hidden"
+    assert not torch.equal(healed, edit(z0)) and torch.equal(healed[..., :3], z0[..., :3])
+    assert torch.equal(edit(z0, torch.zeros(6, 6)), edit(z0)), "nothing hidden is no blank"
+
+
 @pytest.mark.parametrize("name", sampling.SCHEDULERS)
 def test_kept_region_ends_as_exactly_the_input(name, z0, noise, half):
     """Row 5: no noise is left outside the mask, whatever the scheduler."""

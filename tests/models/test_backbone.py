@@ -276,6 +276,8 @@ def test_unknown_device_and_dtype(tiny_model):
         '{"version": 1, "timesteps": {}, "text_guidance_of": {"add": 1.5}}',
         '{"version": 1, "timesteps": {}, "text_guidance_of": {"add": {"edema": "x"}}}',
         '{"version": 1, "timesteps": {}, "text_guidance_of": {"add": {"edema": NaN}}}',
+        '{"version": 1, "timesteps": {}, "heals": 1}',
+        '{"version": 1, "timesteps": {}, "heals": "yes"}',
         '{"version": 1, "timesteps": {}, "least_balance": 0.4}',
         '{"version": 1, "timesteps": {}, "least_balance": {"add": 0}}',
         '{"version": 1, "timesteps": {}, "least_balance": {"add": 0.4, "remove": "x"}}',

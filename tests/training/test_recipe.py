@@ -6,15 +6,20 @@ import csv
 import gzip
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
 
 from instructx2x import Editor
 from instructx2x.errors import InputError
+from instructx2x.models import load
 from instructx2x.training import pairs
 from instructx2x.training.data import load_images, load_table
+from instructx2x.training.healing import read_regions
 from instructx2x.training.pairs import encode_bank
 from instructx2x.training.run import run
 from instructx2x.training.simulation.lesions import load_outlines
@@ -162,6 +167,25 @@ def test_a_recipe_runs_to_a_model_that_edits(data, tmp_path, monkeypatch):
     weights = {path.relative_to(model): path.read_bytes() for path in model.rglob("*.safetensors")}
     again = run(recipe, data=data, work=work, stages=stages, out=tmp_path / "again")
     assert weights == {path.relative_to(again): path.read_bytes() for path in again.rglob("*.safetensors")}
+
+    # The bank has regions to heal, and the model says that it learned from them.
+    assert read_regions(work / "pairs_train" / "regions.pt", 8) and calibration["heals"] is True
+
+    # A recipe that starts from a model trains its U-Net on and keeps the rest.
+    onward, begun = tmp_path / "onward.toml", tmp_path / "onward"
+    onward.write_text(
+        f"start = {json.dumps(str(model))}\n" + RECIPE.replace("back_translations = 4\nback_at = 1\n", "")
+    )
+    begun.mkdir()
+    for name in ("pairs_train", "pairs_val"):
+        shutil.copytree(work / name, begun / name)
+    run(onward, data=data, work=begun, stages=("vae", "text_encoder", "unet"))
+    assert not (begun / "vae.csv").exists() and not (begun / "text_encoder.csv").exists()
+    before, after = load(model, device="cpu"), UNet2DConditionModel.from_pretrained(begun / "unet")
+    change = [(p - q).abs().max() for p, q in zip(before.unet.parameters(), after.parameters(), strict=True)]
+    assert 0 < max(change) < 0.01, "not the weights of the start, a few steps on"
+    kept = AutoencoderKL.from_pretrained(begun / "vae").state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in before.vae.state_dict().items())
 
     # A finished bank is not looked for real lesions again.
     monkeypatch.setattr(pairs, "collect", None)

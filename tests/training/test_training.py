@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from phantom_chests import make_lungs
 from safetensors import SafetensorError
 from torch import nn
 
 from instructx2x.errors import InputError, ModelError, OutputError
 from instructx2x.instructions import FINDINGS, Edit, Operation, parse, render
 from instructx2x.models import load, token_ids
-from instructx2x.training import states
+from instructx2x.training import healing, states
 from instructx2x.training.back_translation import add_to_normals, additions_of
-from instructx2x.training.loop import fingerprint, fit, learning_rate
+from instructx2x.training.healing import Region, around, opacity, reach
+from instructx2x.training.loop import fast_halves, fingerprint, fit, learning_rate
 from instructx2x.training.pairs import Bank, Pair
 from instructx2x.training.run import read_recipe, run
 from instructx2x.training.samples import MIX, Sample, Sampler, changed, random_edit
-from instructx2x.training.simulation.lesions import Lesion
+from instructx2x.training.simulation.lesions import Lesion, traits
 from instructx2x.training.states import read_state, write_state
 from instructx2x.training.text_encoder import (
     FIELDS,
@@ -33,6 +37,8 @@ from instructx2x.training.unet import (
     build_scheduler,
     build_unet,
     drop_conditions,
+    filled_already,
+    hide,
     loss_weights,
     made_already,
     noised,
@@ -228,7 +234,10 @@ def sampler():
             "findings": ["No Finding", "Effusion|Mass", "Edema"],
         }
     )
-    return Sampler(Bank(clean, painted, pairs), table)
+    place = torch.zeros(8, 8)
+    place[2:5, 1:4] = 1
+    regions = [Region(0, effusion, place), Region(1, effusion, place)]
+    return Sampler(Bank(clean, painted, pairs), table, regions=regions)
 
 
 @pytest.mark.parametrize("kind", list(MIX))
@@ -239,6 +248,8 @@ def test_samples_say_what_they_show(sampler, kind):
         assert sample.kind == kind
         if sample.edits:
             assert parse(sample.text) == sample.edits
+        if kind == "blank":
+            continue  # has a test of its own
         if sample.source is not None and not torch.equal(sample.source, sample.target):
             assert torch.equal(sample.where, changed(sample.source, sample.target))
         if kind == "nothing":
@@ -265,11 +276,118 @@ def test_samples_say_what_they_show(sampler, kind):
             assert torch.equal(sample.target, level)
 
 
+def test_what_is_blanked_comes_back_healthy_and_the_rest_as_it_is(sampler):
+    bank = sampler.bank
+    seen = set()
+    for seed in range(200):
+        sample = sampler.draw(np.random.default_rng(seed), "blank")
+        assert sample.blank.shape == (8, 8) and 0 <= sample.blank.min() and 0 < sample.blank.max() <= 1
+        assert torch.equal(sample.where, sample.blank > 0.3)
+        if torch.equal(sample.source, sample.target):
+            row = next(row for row in (0, 1) if torch.equal(sample.source, bank.clean[row].float()))
+            # An ill X-ray teaches what images look like and never what removal gives.
+            assert bool(sample.edits) == (row == 0) and not (row == 1 and sample.text)
+            assert not sample.blank[sampler.regions[0].values == 0].any()
+            seen.add("normal" if row == 0 else "ill")
+        else:
+            reached = reach(sample.blank)
+            assert torch.equal(sample.target[:, ~reached], sample.source[:, ~reached])
+            edit = sample.edits[0]
+            if edit.operation is Operation.CHANGE:
+                assert (edit.from_level, edit.level) == ("large", "small"), "a level was raised"
+                assert torch.equal(sample.source, bank.painted[2].float())
+                wanted = [bank.painted[1].float()]
+            else:
+                assert edit.operation is Operation.REMOVE
+                wanted = [image.float() for image in bank.clean]
+            assert any(torch.equal(sample.target[:, reached], image[:, reached]) for image in wanted)
+            seen.add(edit.operation.value)
+    assert seen == {"normal", "ill", "remove", "change"}
+
+
+def test_regions_are_kept_as_they_were_found(tmp_path, monkeypatch):
+    import polars as pl
+
+    monkeypatch.setattr(healing, "segment_lungs", lambda display: make_lungs((64, 64)))
+    table = pl.DataFrame(
+        {
+            "adult": [True, True, False, True],
+            "split": ["train", "train", "train", "val"],
+            "findings": ["No Finding", "Edema", "No Finding", "No Finding"],
+        }
+    )
+    outline = np.array([[0.2, 0.3], [0.3, 0.3], [0.3, 0.5], [0.2, 0.5]], np.float32)
+    known = traits({"Consolidation": [outline]})
+    images = np.full((4, 64, 64), 128, np.uint8)
+    for name in ("a.pt", "b.pt"):
+        healing.write_regions(images, table, known, tmp_path / name, split="train")
+    regions = healing.read_regions(tmp_path / "a.pt", 8)
+    assert {region.image for region in regions} == {0, 1}, "of a child, or of another split"
+    assert sum(region.image == 0 for region in regions) > sum(region.image == 1 for region in regions) == 1
+    for region in regions:
+        assert region.values.shape == (8, 8) and 0 <= region.values.min() and region.values.max() > 0.1
+        # The patient's left is the image's right.
+        half = {"left": region.values[:, :3], "right": region.values[:, 6:]}.get(region.lesion.side)
+        assert half is None or not half.any()
+    again = healing.read_regions(tmp_path / "b.pt", 8)
+    assert [region.lesion for region in again] == [region.lesion for region in regions]
+    healing.write_regions(images[:0], table[:0], known, tmp_path / "a.pt", split="train")
+    assert len(healing.read_regions(tmp_path / "a.pt", 8)) == len(regions), "found anew"
+    monkeypatch.setattr(healing, "segment_lungs", lambda display: replace(make_lungs((64, 64)), plausible=False))
+    healing.write_regions(images, table, known, tmp_path / "none.pt", split="train")
+    assert healing.read_regions(tmp_path / "none.pt", 8) == healing.read_regions(tmp_path / "gone.pt", 8) == []
+
+
+def test_a_blank_is_zeros_and_hides_by_its_opacity():
+    source = torch.randn(4, 3, 3)
+    blank = torch.tensor([[0.0, 0.5, 1.0]] * 3)
+    hidden = hide(source, blank)
+    assert torch.equal(hidden[..., 0], source[..., 0]) and torch.equal(hidden[..., 1], source[..., 1] / 2)
+    assert not hidden[..., 2].any() and hide(source, None) is source
+
+
+def test_opacities_are_those_of_guidance_maps():
+    place = torch.zeros(16, 16)
+    place[4:12, 4:12] = 0.5
+    drawn = torch.stack([opacity(place, np.random.default_rng(seed)) for seed in range(200)])
+    assert not drawn[:, place == 0].any() and drawn.min() >= 0 and drawn.max() == 1
+    most = drawn.amax((1, 2))
+    assert 0.4 < (most > 0.99).float().mean() < 0.95, "some are partly transparent everywhere, and not most"
+    inside = drawn[:, 4:12, 4:12]
+    assert 0.3 < (inside.std((1, 2)) > 0.01).float().mean() < 0.7, "half vary within the region"
+
+
+def test_what_is_around_cells_holds_them_with_a_soft_edge():
+    cells = torch.zeros(16, 16, dtype=torch.bool)
+    cells[6:9, 6:9] = True
+    for seed in range(10):
+        soft = around(cells, np.random.default_rng(seed))
+        assert soft[cells].min() > 0.8 and soft[0, 0] == 0 and ((soft > 0.1) & (soft < 0.9)).any()
+
+
+def test_noisy_latents_show_of_a_blank_what_sampling_shows():
+    alphas = build_scheduler().alphas_cumprod.numpy()
+    t = np.repeat([0, 500, 999], 1000)
+    made = filled_already(np.random.default_rng(0), t, alphas).reshape(3, 1000)
+    assert ((made == 1).mean(1) > 0.4).all() and ((made == 1).mean(1) < 0.6).all()
+    rest = [made[row][made[row] < 1] for row in range(3)]
+    assert (rest[2] == 0).all(), "sampling starts with the blank"
+    assert 0.85 < rest[1][0] < 0.95 and rest[0].min() > 0.99
+
+
+def test_halves_are_left_where_a_processor_only_emulates_them(monkeypatch):
+    capability = torch.backends.cpu
+    monkeypatch.setattr(capability, "get_cpu_capability", lambda: "AVX2")
+    assert not fast_halves(torch.device("cpu")) and fast_halves(torch.device("cuda"))
+    monkeypatch.setattr(capability, "get_cpu_capability", lambda: "AVX512")
+    assert fast_halves(torch.device("cpu"))
+
+
 def test_kinds_without_pairs_are_left_out(sampler):
     pairs = [pair for pair in sampler.bank.pairs if pair.kind in ("lesion", "level")]
     poor = Sampler(Bank(sampler.bank.clean, sampler.bank.painted, pairs), sampler.table)
     drawn = {poor.draw(np.random.default_rng(seed)).kind for seed in range(300)}
-    assert drawn == set(MIX) - {"heal", "real", "back"}
+    assert drawn == set(MIX) - {"heal", "real", "back", "blank"}
 
 
 def test_more_pairs_are_drawn_from_beside_those_there_are(sampler):

@@ -18,7 +18,7 @@ def train(
         str,
         typer.Argument(
             metavar="RECIPE",
-            help="A recipe of this package (paper-v1, paper-v2, open, open-cpu), or a TOML file.",
+            help="A recipe of this package (paper-v1, paper-v2, open, open-cpu, heal-cpu), or a TOML file.",
             show_default=False,
         ),
     ],

@@ -61,6 +61,12 @@ def _spans(cells: int, size: int, start: int, stop: int, length: int) -> list[sl
     return [slice(a, b) for a, b in zip(first, last, strict=True)]
 
 
+def mean_in_cells(values: np.ndarray, frame: Frame, cells: int) -> np.ndarray:
+    """Average a map of the source over each latent cell: (H, W) in [0, 1] -> (cells, cells) float32, padding 0."""
+    parts = frame.to_model(values).reshape(cells, frame.size // cells, cells, frame.size // cells)
+    return parts.mean(axis=(1, 3), dtype=np.float32)
+
+
 def latent_mask(mask: np.ndarray, frame: Frame, cells: int) -> np.ndarray:
     """The cells the sampler may change: those `mask` touches and their neighbours, but never pure padding.
 

@@ -18,10 +18,39 @@ from instructx2x.anatomy.priors import packaged_priors
 from instructx2x.anatomy.pseudo_mask import PseudoMask, pseudo_mask
 from instructx2x.editing import guidance, official, relevance
 from instructx2x.editing.request import Request
+from instructx2x.editing.verification import direction
 from instructx2x.errors import AnatomyError, InputError
 from instructx2x.imaging.geometry import Frame
 from instructx2x.instructions import Edit, opposite, render
 from instructx2x.models import Backbone
+
+# Guidance from which on a model that heals sees nothing of the source. At the threshold it still sees all.
+OPAQUE = 0.5
+# Findings that put air where something denser was, and something denser where lung was.
+LUCENT = {"air collection", "emphysema", "pneumomediastinum", "pneumothorax"}
+DENSE = {
+    "atelectasis",
+    "blunting of the costophrenic angle",
+    "calcification",
+    "cardiomegaly",
+    "consolidation",
+    "contusion",
+    "edema",
+    "enlargement of the cardiac silhouette",
+    "granuloma",
+    "heart failure",
+    "hematoma",
+    "hilar congestion",
+    "infection",
+    "lung opacity",
+    "mass",
+    "nodule",
+    "pleural effusion",
+    "pleural thickening",
+    "pneumonia",
+    "thymoma",
+    "vascular congestion",
+}
 
 if TYPE_CHECKING:
     from instructx2x.editing.study import Study
@@ -69,6 +98,7 @@ class Maps:
         cells: (h, w) bool, the latent cells that the sampler may change.
         square_mask: (n, n) bool on the official profile's square; None for others.
         square: what the official profile decides from, see `result.Guidance`; empty for others.
+        blank: (h, w) float32 in [0, 1], how much of each latent cell is hidden from the model; None: nothing is.
         scale: how the relevance was normalised, from how many draws and which timesteps.
         warnings: for the report.
     """
@@ -81,6 +111,7 @@ class Maps:
     cells: np.ndarray
     square_mask: np.ndarray | None
     square: dict[str, np.ndarray]
+    blank: np.ndarray | None
     scale: dict[str, Any]
     warnings: list[str]
 
@@ -122,7 +153,7 @@ def make_plan(study: Study, request: Request, noise: torch.Tensor | None, releva
         view = study.view("squash" if request.settings.profile.official else "letterbox")
     draw = draw_noise(study.editor.backbone, request, request.seed, noise, relevance_noise)
     with clock("anatomy"):
-        anatomy = _anatomy(study, request)
+        anatomy = _anatomy(study, request, request.edits)
     with clock("relevance"):
         maps = make_maps(study, request, view, anatomy, draw.relevance_noise)
     return Plan(view, draw, anatomy, maps, clock.seconds)
@@ -158,12 +189,12 @@ def _noise(
     return given.to(backbone.device)
 
 
-def _anatomy(study: Study, request: Request) -> PseudoMask:
+def _anatomy(study: Study, request: Request, edits: Sequence[Edit]) -> PseudoMask:
     chosen = request.settings.anatomy
     if request.settings.profile.official:
         return _official_anatomy(request.text, chosen, study.editor.backbone.size)
     lungs = study.lungs if chosen in ("default", "patient") else None
-    return pseudo_mask(request.edits, study.display, anatomy=chosen, lungs=lungs)
+    return pseudo_mask(edits, study.display, anatomy=chosen, lungs=lungs)
 
 
 def _official_anatomy(instruction: str, chosen: str | Path, size: int) -> PseudoMask:
@@ -219,22 +250,61 @@ def _our_maps(study: Study, request: Request, view: View, allowed: np.ndarray, n
         coarse, spread = np.ones((cells, cells), np.float32), np.zeros((cells, cells), np.float32)
         scale = {"normalised": "not used: 1 everywhere", "draws": 0, "timesteps": []}
         warnings = ["no relevance was used: the whole anatomy is edited"]
+    if heals(study, request.edits):
+        coarse = relevance.close_holes(coarse)
     content = guidance.content_cells(frame, cells)
     fine = np.clip(frame.to_source(coarse * content), 0, 1)
     guided = guidance.guidance_map(allowed, fine)
     mask = guidance.decide(guided, request.settings.threshold)
+    reached = guidance.latent_mask(mask, frame, cells)
     return Maps(
         relevance=fine,
         spread=np.clip(frame.to_source(spread * content), 0, 1),
         pseudo_mask=allowed.astype(np.float32),
         guidance=guided,
         mask=mask,
-        cells=guidance.latent_mask(mask, frame, cells),
+        cells=reached,
         square_mask=None,
         square={},
+        blank=_blank(study, request, guided, frame, reached),
         scale=scale,
         warnings=warnings,
     )
+
+
+def _blank(study: Study, request: Request, guided: np.ndarray, frame: Frame, reached: np.ndarray) -> np.ndarray | None:
+    """How much of each latent cell a model that heals does not see, (h, w) float32; None where nothing is hidden.
+
+    What lessens a finding hides it, so that the model fills in what would be there without. Other edits of the same
+    instruction hide nothing outside that finding's place.
+
+    Args:
+        guided: (H, W) guidance.
+        reached: (h, w) bool, the cells that may change.
+    """
+    if not heals(study, request.edits):
+        return None
+    lessened = [edit for edit in request.edits if direction(edit) < 0]
+    if len(lessened) < len(request.edits):
+        guided = np.minimum(guided, _anatomy(study, request, lessened).values)
+    least = request.settings.threshold
+    hidden = np.clip((guided - least) / max(OPAQUE - least, 1e-6), 0, 1)
+    return guidance.mean_in_cells(hidden, frame, len(reached)) * reached
+
+
+def heals(study: Study, edits: Sequence[Edit]) -> bool:
+    """Whether the model fills in what the edits lessen: it was trained to, and there is such an edit."""
+    trained = (study.editor.backbone.calibration or {}).get("heals", False)
+    return trained and any(direction(edit) < 0 for edit in edits)
+
+
+def brightness_direction(edits: Sequence[Edit]) -> int:
+    """In which direction alone the brightness can go: -1, darker, where all that is asked is less of what is dense; 1
+    where it is less of what is air; 0 either."""
+    if not all(direction(edit) < 0 for edit in edits):
+        return 0
+    findings = {edit.finding for edit in edits}
+    return -1 if findings <= DENSE else 1 if findings <= LUCENT else 0
 
 
 def _least_balance(calibration: Mapping[str, Any], edits: Sequence[Edit]) -> float | None:
@@ -304,6 +374,7 @@ def _official_maps(study: Study, request: Request, view: View, allowed: np.ndarr
         cells=decide(guided_cells, request.settings.threshold),
         square_mask=square_mask,
         square={"relevance_cells": coarse, "pseudo_mask_square": allowed.astype(np.float32)},
+        blank=None,
         scale={"normalised": "official: relative to the whole image", "draws": 1, "timesteps": [timestep]},
         warnings=["the relevance is flat; the official code gives NaN here, this gives zeros"] if flat else [],
     )

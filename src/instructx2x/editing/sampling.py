@@ -115,6 +115,7 @@ def sample(
     text_guidance: float,
     image_guidance: float,
     keep: Literal["next", "same"] = "next",
+    blank: torch.Tensor | None = None,
     generator: torch.Generator | None = None,
     callback: Callback | None = None,
 ) -> torch.Tensor:
@@ -134,6 +135,8 @@ def sample(
         keep: the level of the kept region after a step from t_i to t_(i+1). "next": t_(i+1), as the edited
             region has by then, and exactly z0 after the last step. "same": t_i, as the official code does
             (section 4, row 5).
+        blank: (h, w) in [0, 1], for a model that heals: how much of the input's latents is hidden, in the condition
+            and in the start. What is hidden is zeros. None: nothing.
         generator: for schedulers that draw noise in a step.
         callback: called after every step with (steps done, steps in all, latents).
 
@@ -152,11 +155,15 @@ def sample(
     inside = mask.to(z0.device)
     stands = stand_ins(text_guidance, image_guidance)
     computed = sorted(set(stands))
+    start = z0
+    if blank is not None:
+        shown = 1 - blank.to(z0)
+        start, image_latents = z0 * shown, image_latents * shown
     all_conditions = (image_latents, image_latents, torch.zeros_like(image_latents))
     conditions = torch.cat([all_conditions[branch] for branch in computed])
     texts = torch.cat([(text, empty, empty)[branch] for branch in computed])
 
-    latents = scheduler.add_noise(z0, noise, timesteps[:1])
+    latents = scheduler.add_noise(start, noise, timesteps[:1])
     for index, timestep in enumerate(timesteps):
         shown = scheduler.scale_model_input(latents, timestep)
         branches = predict(shown.expand(len(computed), -1, -1, -1), timestep, conditions, texts).split(1)

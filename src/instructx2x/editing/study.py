@@ -14,7 +14,7 @@ from diffusers import SchedulerMixin
 
 from instructx2x.anatomy.lungs import Lungs, segment_lungs
 from instructx2x.editing import compositing, guidance, official, sampling
-from instructx2x.editing.planning import Clock, Draw, Plan, View, draw_noise, make_maps, make_plan
+from instructx2x.editing.planning import Clock, Draw, Plan, View, brightness_direction, draw_noise, make_maps, make_plan
 from instructx2x.editing.report import make_report
 from instructx2x.editing.request import Region, Request, check_request, check_samples
 from instructx2x.editing.result import Guidance, Result
@@ -251,6 +251,7 @@ class Study:
                 text_guidance=settings.text_guidance,
                 image_guidance=settings.image_guidance,
                 keep="same" if is_official else "next",
+                blank=None if maps.blank is None else torch.from_numpy(maps.blank),
                 generator=draw.generator,
                 callback=callback,
             )
@@ -267,6 +268,8 @@ class Study:
                     self._reconstructed,
                     guidance.feather(maps.mask, pixels_per_cell),
                     view.frame,
+                    devices=maps.blank is not None,
+                    direction=0 if maps.blank is None else brightness_direction(request.edits),
                 )
             image = self.radiograph.with_display(display, maps.mask)
         return image, latents.cpu()

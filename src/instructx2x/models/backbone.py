@@ -249,10 +249,11 @@ def read_calibration(file: Path, train_timesteps: int = 1000) -> dict[str, Any] 
     (`null_p99`, its 99th percentile) and inside true regions (`inside_median`), and the recommended settings:
     `{"version": 1, "timesteps": {"800": {"null_p99": ..., "inside_median": ...}}, "tau": 0.1,
     "text_guidance": ..., "text_guidance_of": {"add": {"edema": ...}}, "image_guidance": ...,
-    "least_balance": {"add": ..., "remove": ...}}`. The settings are optional. `timesteps` may be empty: the two kinds
-    overlap, so the model has no scale of its own but still recommends settings. `text_guidance_of` names what has
-    another guidance than `text_guidance`, by operation and finding. Where `relevance.balance` is under the operation's
-    `least_balance` the instruction is taken to hold already.
+    "least_balance": {"add": ..., "remove": ...}, "heals": true}`. The settings are optional. `timesteps` may be empty:
+    the two kinds overlap, so the model has no scale of its own but still recommends settings. `text_guidance_of` names
+    what has another guidance than `text_guidance`, by operation and finding. Where `relevance.balance` is under the
+    operation's `least_balance` the instruction is taken to hold already. `heals` is whether the model was trained to
+    fill in what is blanked in its condition.
     """
     if not os.path.lexists(file):
         return None
@@ -271,6 +272,8 @@ def read_calibration(file: Path, train_timesteps: int = 1000) -> dict[str, Any] 
             raise ValueError(f"tau must be from {MIN_THRESHOLD} to 1")
         if not all(0 < _number(least) for least in content.get("least_balance", {}).values()):
             raise ValueError("least_balance must be above 0 for each operation")
+        if not isinstance(content.get("heals", False), bool):
+            raise ValueError("heals must be true or false")
         guidance = [content.get(name, 1.0) for name in ("text_guidance", "image_guidance")]
         guidance += [scale for own in content.get("text_guidance_of", {}).values() for scale in own.values()]
         if not all(abs(_number(scale)) <= MAX_GUIDANCE for scale in guidance):

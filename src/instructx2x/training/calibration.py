@@ -264,6 +264,7 @@ def calibrate(backbone: Backbone, sampler: Sampler, out: Path, *, count: int = 2
     text_guidance, strengths = text_guidances(backbone, sampler, rng)
     result = {
         "version": 1,
+        "heals": bool(sampler.of_kind["blank"]),
         "timesteps": scale if separable else {},
         "tau": round(tau, 2),
         **text_guidance,

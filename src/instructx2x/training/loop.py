@@ -151,7 +151,7 @@ def fit(
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(step, steps, peak_lr)
             torch.manual_seed(int(np.random.default_rng((seed, step, 1)).integers(2**63)))
-            with torch.autocast(device.type, dtype=torch.bfloat16):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast_halves(device)):
                 value, logs = loss(*batch)
             value.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -197,6 +197,11 @@ def restore(file: Path, run: Any, parts: Mapping[str, Any], otherwise: str) -> i
     except Exception as error:  # each part raises something else where the state does not fit
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:100]
         raise InputError(f"{file} does not fit this run ({reason}): {otherwise}, or delete it") from error
+
+
+def fast_halves(device: torch.device) -> bool:
+    """Whether bfloat16 is faster there than float32; a CPU that has to emulate it takes 50 times as long."""
+    return device.type != "cpu" or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
 
 
 def fingerprint(*of: torch.nn.Module | torch.Tensor | np.ndarray) -> str:

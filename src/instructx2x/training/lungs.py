@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from instructx2x.anatomy.lungs import SIZE, LungNet, implausibility, symmetric_probabilities
 from instructx2x.errors import InputError, InstructX2XError
-from instructx2x.training.loop import restore
+from instructx2x.training.loop import fast_halves, restore
 from instructx2x.training.lung_augmentation import augment
 from instructx2x.training.lung_data import LungSet, reviewed, unlabelled
 from instructx2x.training.states import write_state
@@ -96,7 +96,7 @@ def fit(
             images = torch.cat([s.images[pick] for s, pick in zip(sets, picks, strict=True)])
             masks = torch.cat([s.masks[pick] for s, pick in zip(sets, picks, strict=True)])
             images, masks = augment(images, masks, generator)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=fast_halves(torch.device("cpu"))):
                 logits = net(images.contiguous(memory_format=torch.channels_last))
             loss = loss_of(logits.float(), masks)
             optimizer.zero_grad(set_to_none=True)

@@ -17,6 +17,8 @@ from instructx2x.training.recipe import read_toml
 STAGES = ("vae", "lungs", "pairs", "text_encoder", "unet", "bundle")
 # What a stage reads of the data beside metadata.csv and the X-rays.
 READS = {"lungs": ("masks.csv",), "pairs": ("chestxdet_polygons.jsonl.gz", "boxes.csv")}
+# What a model to start from brings with it.
+BROUGHT = ("vae", "lungs", "text_encoder")
 
 
 def read_recipe(recipe: str | Path) -> dict[str, Any]:
@@ -72,10 +74,10 @@ def run(
     from instructx2x.models.backbone import usable_device
     from instructx2x.models.clip_tokenizer import read_tokenizer
     from instructx2x.models.parts import fill, read_part
-    from instructx2x.training import bundle, calibration, lungs, pairs, text_encoder, unet, vae
+    from instructx2x.training import bundle, calibration, healing, lungs, pairs, text_encoder, unet, vae
     from instructx2x.training import data as open_data
     from instructx2x.training.samples import Sampler
-    from instructx2x.training.simulation.lesions import load_outlines
+    from instructx2x.training.simulation.lesions import load_outlines, traits
     from instructx2x.training.simulation.transplants import load_boxes
 
     for name, function in (
@@ -89,6 +91,8 @@ def run(
         if strange:
             raise InputError(f"recipe {recipe}: [{name}] has no setting {strange[0]!r}")
 
+    if "start" in settings:
+        stages = [stage for stage in stages if stage not in BROUGHT]
     for stage in stages:
         for file in READS.get(stage, ()):
             if not (data / file).is_file():
@@ -109,6 +113,8 @@ def run(
             pairs.simulate(
                 images, table, outlines, boxes, work / f"pairs_{split}", split=split, seed=seed, **settings["pairs"]
             )
+            regions = work / f"pairs_{split}" / "regions.pt"
+            healing.write_regions(images, table, traits(outlines), regions, split=split, seed=seed)
     if not {"text_encoder", "unet", "bundle"} & set(stages):
         return out
 
@@ -120,8 +126,18 @@ def run(
     def part(name: str) -> torch.nn.Module:
         return fill(read_part(stage(name).parent, name), "cpu", torch.float32).requires_grad_(True)
 
+    def sampler_of(split: str) -> Sampler:
+        folder = work / f"pairs_{split}"
+        bank = pairs.encode_bank(autoencoder, images, folder)
+        return Sampler(bank, table, split, healing.read_regions(folder / "regions.pt", bank.clean.shape[-1]))
+
+    if "start" in settings:
+        begun = load(settings["start"], device="cpu")
+        for name in ("vae", "text_encoder", "tokenizer"):
+            if not (work / name).is_dir():
+                getattr(begun, name).save_pretrained(work / name)
     autoencoder = part("vae").to(device)
-    sampler = Sampler(pairs.encode_bank(autoencoder, images, work / "pairs_train"), table)
+    sampler = sampler_of("train")
     if "text_encoder" in stages:
         text_encoder.train_text_encoder(sampler, work=work, seed=seed, device=device, **settings["text_encoder"])
     if "unet" in stages:
@@ -131,19 +147,20 @@ def run(
             read_tokenizer(stage("tokenizer")),
             part("text_encoder"),
             work=work,
+            start=begun.unet if "start" in settings else None,
             seed=seed,
             device=device,
             **settings["unet"],
         )
     if "bundle" in stages:
-        held_out = Sampler(pairs.encode_bank(autoencoder, images, work / "pairs_val"), table, "val")
+        held_out = sampler_of("val")
 
-        def fill(folder: Path) -> None:
+        def write(folder: Path) -> None:
             # Whole or not at all: a half model would load, and pass for one without calibration.
             bundle.bundle(work, folder)
             calibration.calibrate(
                 load(folder, device=device), held_out, folder / "calibration.json", seed=seed, **settings["calibration"]
             )
 
-        bundle.put_in_place(out, work, fill)
+        bundle.put_in_place(out, work, write)
     return out

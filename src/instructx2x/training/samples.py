@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import polars as pl
 import torch
 
 from instructx2x.instructions import FINDINGS, LEVELS, SIDES, ZONES, Edit, Operation, render
+from instructx2x.training.healing import Region, around, opacity, reach
 from instructx2x.training.pairs import Bank, Pair, spoken
 from instructx2x.training.simulation.lesions import Lesion
 
@@ -25,6 +27,7 @@ MIX = {
     "back": 0.06,  # what the model itself added, to be removed
     "nothing": 0.24,  # an instruction that already holds
     "single": 0.04,  # a real X-ray from a blank past image
+    "blank": 1.20,  # a blanked region, to be filled in as healthy
 }
 
 
@@ -43,6 +46,7 @@ class Sample:
     target: torch.Tensor
     edits: tuple[Edit, ...]
     where: torch.Tensor | None = None
+    blank: torch.Tensor | None = None
 
     @property
     def text(self) -> str:
@@ -56,10 +60,12 @@ class Sampler:
         bank: encoded pairs.
         table: the images' table.
         split: whose single X-rays are used; the pairs are the bank's.
+        regions: where to blank the X-rays of the split.
     """
 
-    def __init__(self, bank: Bank, table: pl.DataFrame, split: str = "train"):
+    def __init__(self, bank: Bank, table: pl.DataFrame, split: str = "train", regions: Sequence[Region] = ()):
         self.bank = bank
+        self.regions = regions
         self.table = table
         self.split = split
         self.of_kind = {
@@ -70,6 +76,9 @@ class Sampler:
         adult = table["adult"] & (table["split"] == split)
         self.adults = np.flatnonzero(adult.to_numpy())
         self.normals = np.flatnonzero((adult & (table["findings"] == "No Finding")).to_numpy())
+        normal = set(self.normals.tolist())
+        self.of_kind["blank"] = [region for region in regions if region.image in normal]
+        self.of_kind["ill"] = [region for region in regions if region.image not in normal]
         self.names = [spoken(findings) for findings in table["findings"]]
         self.labelled = np.array([row for row in self.adults if self.names[row]])
 
@@ -77,7 +86,7 @@ class Sampler:
         """A sampler that also draws from more pairs, whose places are those in these latents: (n, 4, s, s) float16."""
         more = [pair.behind(len(self.bank.painted)) for pair in pairs]
         bank = Bank(self.bank.clean, torch.cat((self.bank.painted, latents)), [*self.bank.pairs, *more])
-        return Sampler(bank, self.table, self.split)
+        return Sampler(bank, self.table, self.split, self.regions)
 
     def draw(self, rng: np.random.Generator, kind: str | None = None) -> Sample:
         """Draw a sample; of the kind, if one is given."""
@@ -87,8 +96,8 @@ class Sampler:
             kind = str(rng.choice(list(mix), p=np.array(list(mix.values())) / sum(mix.values())))
         return getattr(self, f"_{kind}")(rng)
 
-    def pick(self, kind: str, rng: np.random.Generator) -> Pair:
-        """A pair of a kind at random; "painted" is any with painted lesions."""
+    def pick(self, kind: str, rng: np.random.Generator):
+        """A pair of a kind at random; "painted" is any with painted lesions. Of "blank" and "ill", a region."""
         return self.of_kind[kind][int(rng.integers(len(self.of_kind[kind])))]
 
     def _images(self, pair) -> tuple[torch.Tensor, torch.Tensor]:
@@ -155,6 +164,31 @@ class Sampler:
         edits = name(pair.lesions, Operation.REMOVE, rng)
         # About where the lesion is in the chest whose words these are.
         return Sample("nothing", normal, normal, edits, changed(*self._images(pair)))
+
+    def _blank(self, rng: np.random.Generator) -> Sample:
+        """A blanked region to fill in: of a normal X-ray, of one with a lesion in it, or of an ill one without words.
+
+        What is blanked of a lesion goes, or comes back at a lower level; what is not stays, as outside the mask.
+        """
+        chance = rng.random()
+        if chance < 0.35:
+            kind = "heal" if chance < 0.07 else "level" if chance < 0.13 else "painted"
+            pair = self.pick(kind if self.of_kind[kind] else "painted", rng)
+            wanted, ill = self._images(pair)
+            where, edits = changed(wanted, ill), name(pair.lesions, Operation.REMOVE, rng)
+            if kind == "level" and pair.after:
+                before, after, wanted = pair.lesions[0], pair.after[0], self.bank.painted[pair.painted_after].float()
+                if before.severity < after.severity:
+                    before, after, wanted, ill = after, before, ill, wanted
+                    where = changed(self.bank.clean[pair.image].float(), ill)
+                edits = (after.edit(Operation.CHANGE, rng, before.level),)
+            blank = opacity(around(where, rng), rng)
+            return Sample("blank", ill, torch.where(reach(blank), wanted, ill), edits, blank > 0.3, blank)
+        region = self.pick("ill" if chance < 0.45 and self.of_kind["ill"] else "blank", rng)
+        image = self.bank.clean[region.image].float()
+        blank = opacity(region.values, rng)
+        edits = () if chance < 0.45 else name([region.lesion], Operation.REMOVE, rng)
+        return Sample("blank", image, image, edits, blank > 0.3, blank)
 
     def _single(self, rng: np.random.Generator) -> Sample:
         row = int(rng.choice(self.adults))

@@ -89,6 +89,19 @@ def made_already(rng: np.random.Generator, t: np.ndarray) -> np.ndarray:
     return np.where((t < NOISY) | (chance < 0.5), 1, np.where(chance < 0.75, 0, part)).astype(np.float32)
 
 
+def filled_already(rng: np.random.Generator, t: np.ndarray, alphas: np.ndarray) -> np.ndarray:
+    """The same where a blank is to be filled: half of the samples show what a sampler that began with it has by then.
+
+    At a level of noise sigma it still shows sigma / sigma_max of the blank, and so do these.
+
+    Args:
+        t: (N,) timesteps.
+        alphas: (T,) cumulative alphas.
+    """
+    sigmas = np.sqrt(1 / alphas - 1)
+    return np.where(rng.random(len(t)) < 0.5, 1, 1 - sigmas[t] / sigmas[-1]).astype(np.float32)
+
+
 def noised(
     source: torch.Tensor, target: torch.Tensor, made: torch.Tensor, noise: torch.Tensor, alpha: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,6 +122,11 @@ def noised(
     to_come = (1 - made) * (source - target)
     noisy = alpha.sqrt() * (target + to_come) + (1 - alpha).sqrt() * noise
     return noisy, noise + (alpha / (1 - alpha)).sqrt() * to_come
+
+
+def hide(source: torch.Tensor, blank: torch.Tensor | None) -> torch.Tensor:
+    """Latents under a blank: (c, s, s) and its opacity (s, s) or None -> (c, s, s). A blank is zeros."""
+    return source if blank is None else source * (1 - blank)
 
 
 def loss_weights(where: torch.Tensor, snr: torch.Tensor) -> torch.Tensor:
@@ -137,6 +155,7 @@ def train_unet(
     text_encoder: CLIPTextModel,
     *,
     work: Path,
+    start: UNet2DConditionModel | None = None,
     channels: tuple[int, ...] = (64, 112, 160),
     steps: int = 6000,
     batch: int = 16,
@@ -154,21 +173,30 @@ def train_unet(
     With `back_translations`, the first `back_at` steps are a run of their own, up to the fall of its learning rate. The
     model then adds to that many normal X-rays, and goes on with removing these additions among the pairs.
 
+    With `start` its weights are trained on, and `channels` are its own.
+
     As in Stable Diffusion, the input's conditioning latents are not multiplied by the VAE's scaling factor.
     """
     torch.manual_seed(seed)
-    unet = build_unet(channels, sampler.bank.clean.shape[-1], text_encoder.config.hidden_size)
+    unet = start or build_unet(channels, sampler.bank.clean.shape[-1], text_encoder.config.hidden_size)
+    unet.requires_grad_(True)
     if torch.device(device).type == "cpu":
         # The backward pass of torch's fused attention is slow on a CPU.
         unet.set_attn_processor(AttnProcessor())
     text_encoder.to(device).eval().requires_grad_(False)
     alphas = build_scheduler().alphas_cumprod.to(device)
+    levels = alphas.cpu().numpy()
 
     def draw(rng: np.random.Generator) -> Batch:
         samples = [sampler.draw(rng) for _ in range(batch)]
         shown = [drop_conditions(sample, rng, drop_text, drop_image, drop_both) for sample in samples]
         target = torch.stack([target for _, target, _ in shown])
-        source = torch.stack([torch.zeros_like(t) if s is None else s for s, t, _ in shown])
+        source = torch.stack(
+            [
+                torch.zeros_like(target) if source is None else hide(source, sample.blank)
+                for sample, (source, target, _) in zip(samples, shown, strict=True)
+            ]
+        )
         # With a condition dropped there is no instruction on this image, and every cell counts alike.
         nowhere = torch.zeros(target.shape[2:], dtype=torch.bool)
         where = [
@@ -178,7 +206,9 @@ def train_unet(
         early = rng.random(batch) < 0.5
         t = np.where(early, rng.integers(NOISY, 1000, batch), rng.integers(0, 1000, batch))
         blank = np.array([source is None for source, _, _ in shown])
-        made = torch.from_numpy(np.where(blank, np.float32(1), made_already(rng, t)))
+        filled = np.array([sample.blank is not None for sample in samples])
+        made = np.where(filled, filled_already(rng, t, levels), made_already(rng, t))
+        made = torch.from_numpy(np.where(blank, np.float32(1), made))
         ids = token_ids(tokenizer, [text for _, _, text in shown], tokenizer.model_max_length)
         # The bank's latents are half precision, so nothing is lost.
         return source.half(), target.half(), torch.stack(where), made, torch.from_numpy(t), ids
@@ -200,7 +230,10 @@ def train_unet(
         weights = loss_weights(where, alphas[t] / (1 - alphas[t]))
         return (error * weights).mean(), {"error": error.mean()}
 
-    run = {"channels": list(channels), "encoders": fingerprint(vae.encoder, vae.quant_conv, text_encoder)}
+    run = {
+        "channels": list(unet.config.block_out_channels),
+        "encoders": fingerprint(vae.encoder, vae.quant_conv, text_encoder),
+    }
     settings = {"work": work, "peak_lr": peak_lr, "run": run, "seed": seed, "ema_decay": 0.998, "device": device}
     if back_translations:
         own = work / "back.safetensors"

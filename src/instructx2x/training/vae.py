@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch.nn import functional as F
 
-from instructx2x.training.loop import Batch, fingerprint, fit
+from instructx2x.training.loop import Batch, fast_halves, fingerprint, fit
 
 
 def build_vae(channels: tuple[int, ...], size: int) -> AutoencoderKL:
@@ -107,13 +107,15 @@ def which_encoder(vae: AutoencoderKL) -> str:
 def encode(vae: AutoencoderKL, images: np.ndarray, *, scaled: bool = True, batch: int = 8) -> torch.Tensor:
     """Posterior modes of whole images: (N, S, S) uint8 -> (N, 4, S/8, S/8) float32, times `scaling_factor` if asked."""
     device = next(vae.parameters()).device
-    vae.to(memory_format=torch.channels_last)
+    halves = fast_halves(device)
+    layout = torch.channels_last if halves else torch.contiguous_format
+    vae.to(memory_format=layout)
     latents = []
     for start in range(0, len(images), batch):
         x = torch.from_numpy(images[start : start + batch].astype(np.float32) / 127.5 - 1).to(device)
         # bfloat16 moves the latents by 0.3 % of their spread and is three times as fast.
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            x = x[:, None].repeat(1, 3, 1, 1).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=halves):
+            x = x[:, None].repeat(1, 3, 1, 1).contiguous(memory_format=layout)
             posterior = vae.encode(x).latent_dist
         latents.append(posterior.mode().float().cpu())
     factor = vae.config.scaling_factor if scaled else 1.0
