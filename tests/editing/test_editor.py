@@ -271,6 +271,7 @@ def test_a_model_that_heals_does_not_see_what_it_takes_away(make_tiny_model, tmp
         blank, result = blank_of(opened, monkeypatch, text)
         assert_confined(result)
         assert 0 <= blank.min() and 0.5 < blank.max() <= 1
+        assert result.report["mask"]["hidden_latent_cells"] == pytest.approx(float(blank.sum()), abs=0.01)
         frame = Frame(*opened.display.shape, opened.editor.backbone.size)
         assert not blank[~torch.from_numpy(guidance.latent_mask(result.mask, frame, len(blank)))].any()
         again = opened.edit(text, **QUICK)
@@ -314,7 +315,8 @@ def test_dense_and_lucent_findings_are_findings_and_not_both():
 def test_other_models_see_what_they_take_away(make_tiny_model, tmp_path, make_chest, monkeypatch, heals):
     told = {key: value for key, value in (HEALS | {"heals": heals}).items() if value is not None}
     opened = Editor.from_pretrained(make_tiny_model(tmp_path / "m", calibration=told)).open(make_chest())
-    assert blank_of(opened, monkeypatch, REMOVE)[0] is None
+    blank, result = blank_of(opened, monkeypatch, REMOVE)
+    assert blank is None and "hidden_latent_cells" not in result.report["mask"]
 
 
 def test_the_official_profile_hides_nothing(make_tiny_model, tmp_path, make_chest, monkeypatch):

@@ -97,6 +97,8 @@ def make_report(study: Study, request: Request, plan: Plan, image: Radiograph | 
         "seconds": plan.seconds,
         "warnings": warnings,
     }
+    if maps.blank is not None:
+        report["mask"]["hidden_latent_cells"] = round(float(maps.blank.sum()), 2)
     if image is not None:
         scheduler = settings.scheduler
         report["parameters"] |= {
