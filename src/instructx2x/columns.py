@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -83,6 +84,8 @@ def check_harmless(table: pl.DataFrame, path: Path) -> None:
 
 
 def _read(path: Path, **options: object) -> pl.DataFrame:
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+        raise InputError(f"{path} cannot be read: not a file but a folder or device")
     try:
         return pl.read_csv(path, infer_schema=False, **options)
     except (OSError, pl.exceptions.PolarsError) as error:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
+import io
 import os
 import stat
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
 from instructx2x.errors import InputError
+
+MAX_TEXT = 256 << 20  # bytes
 
 
 def label(path: str | os.PathLike) -> str:
@@ -62,6 +67,30 @@ def contents(path: str | os.PathLike, most: int) -> bytes:
     if not data:
         raise InputError(f"{label(path)}: the file is empty")
     return data
+
+
+def text(path: str | os.PathLike, most: int = MAX_TEXT) -> str:
+    """The text of a regular file in UTF-8, packed by gzip or not.
+
+    Args:
+        path: the file.
+        most: bytes that it may have, unpacked.
+
+    Raises:
+        InputError: as `contents`, or it is damaged, no text in UTF-8, or unpacks to more than `most`.
+    """
+    data = contents(path, most)
+    try:
+        if data.startswith(b"\x1f\x8b"):
+            with gzip.open(io.BytesIO(data)) as file:
+                data = file.read(most + 1)
+            if len(data) > most:
+                raise InputError(f"{label(path)}: larger than {_told(most)} when unpacked, which no such file is")
+        return data.decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{label(path)}: damaged, or cut short; get an intact copy") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{label(path)}: no text in UTF-8; save it as UTF-8") from error
 
 
 def digest(path: Path) -> str:

@@ -23,6 +23,7 @@ from instructx2x.anatomy.marks import CHESTXDET, Mark, read_marks
 from instructx2x.anatomy.priors import GRID, SUBCELLS, Priors
 from instructx2x.columns import read_columns
 from instructx2x.errors import InputError
+from instructx2x.files import text
 from instructx2x.imaging.pictures import FORMATS, open_picture
 
 ATTRIBUTIONS = {
@@ -196,10 +197,7 @@ def without(marks: Sequence[Mark], listed: Path) -> list[Mark]:
         marks: any marks.
         listed: such as `test_images.txt` of a dataset.
     """
-    try:
-        names = set(Path(listed).read_text(encoding="utf-8").split())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {listed}: {error}") from None
+    names = set(text(listed).split())
     return [mark for mark in marks if mark.image not in names]
 
 

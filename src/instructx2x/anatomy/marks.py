@@ -15,10 +15,9 @@ Formats are recognised by their columns or keys:
 from __future__ import annotations
 
 import csv
-import gzip
+import io
 import json
 import math
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from instructx2x.errors import InputError
+from instructx2x.files import text
 
 NIH_PIXELS = 1024
 CHESTXDET = "ChestX-Det"
@@ -88,13 +88,11 @@ def read_marks(path: Path) -> list[Mark]:
     path = Path(path)
     try:
         if path.suffix == ".json":
-            return list(_chestxdet(json.loads(path.read_text("utf-8"))))
+            return list(_chestxdet(json.loads(text(path))))
         if path.name.endswith((".jsonl", ".jsonl.gz")):
-            with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-                return list(_outlines(json.loads(line) for line in lines))
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            return list(_table(csv.reader(lines)))
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
+            return list(_outlines(json.loads(line) for line in io.StringIO(text(path))))
+        return list(_table(csv.reader(io.StringIO(text(path), newline=""))))
+    except csv.Error as error:
         raise InputError(f"cannot read the marks in {path}: {error}") from None
     except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON: {error}") from None

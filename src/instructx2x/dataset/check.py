@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from instructx2x.dataset.people import OLDEST, SEXES
 from instructx2x.dataset.splits import SPLITS
 from instructx2x.dataset.table import ORDER, edits_from_rows, load_dataset
 from instructx2x.errors import InputError, InstructX2XError
+from instructx2x.files import open_regular, text
 from instructx2x.imaging.writing import text_entries
 from instructx2x.instructions import parse, render
 from instructx2x.instructions.tokens import clip_tokens
@@ -37,12 +39,12 @@ def check_dataset(folder: Path) -> list[str]:
         InputError: the folder holds no finished dataset.
     """
     try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        report = json.loads(text(folder / "report.json"))
         images = report["settings"]["images"]
         layout, size = images["layout"], images["preparation"] and images["preparation"]["size"]
         kept = {split: report["splits"][split]["instructions"] for split in SPLITS}
         rejected, rows = report["rejected"], report["difference_rows"] - report["rows_kept"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (InputError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{folder} holds no finished dataset: run x2x dataset build again, it goes on") from error
     parts = {split: load_dataset(folder, split) for split in SPLITS}
     table = pl.concat(parts.values())
@@ -61,8 +63,9 @@ def check_dataset(folder: Path) -> list[str]:
 def _rejects(folder: Path, expected: dict[str, int], rows: int) -> Iterator[str]:
     """The rejects against the counts of the report: by reason, and all in all."""
     try:
-        found = dict(pl.read_parquet(folder / "rejects.parquet")["reason"].value_counts().iter_rows())
-    except (OSError, pl.exceptions.PolarsError):
+        with open_regular(folder / "rejects.parquet") as file:
+            found = dict(pl.read_parquet(file)["reason"].value_counts().iter_rows())
+    except (InputError, OSError, pl.exceptions.PolarsError):
         yield "rejects.parquet cannot be read"
         return
     if found != expected:
@@ -132,8 +135,8 @@ def _patients(folder: Path, table: pl.DataFrame) -> Iterator[str]:
     if len(several):
         yield f"{len(several)} patients are in several splits, such as {several['subject_id'].min()}"
     try:
-        held_out = set((folder / "test_images.txt").read_text(encoding="utf-8").split())
-    except (OSError, ValueError):
+        held_out = set(text(folder / "test_images.txt").split())
+    except InputError:
         yield "test_images.txt cannot be read"
         return
     for split in SPLITS:
@@ -147,9 +150,9 @@ def _patients(folder: Path, table: pl.DataFrame) -> Iterator[str]:
 
 def _official(folder: Path, table: pl.DataFrame) -> Iterator[str]:
     try:
-        with open(folder / "instructions.csv", encoding="utf-8", newline="") as file:
-            rows = [tuple(row) for row in csv.reader(file)]
-    except (OSError, ValueError):
+        lines = io.StringIO(text(folder / "instructions.csv", 1 << 30), newline="")
+        rows = [tuple(row) for row in csv.reader(lines)]
+    except (InputError, csv.Error):
         yield "instructions.csv cannot be read"
         return
     expected = official_table(table)
@@ -166,7 +169,7 @@ def _images(folder: Path, table: pl.DataFrame, size: int) -> Iterator[str]:
 
     def whole(name: str) -> bool:
         try:
-            with open(folder / name, "rb") as file, PngImagePlugin.PngImageFile(file) as image:
+            with open_regular(folder / name) as file, PngImagePlugin.PngImageFile(file) as image:
                 right = image.size == (size, size) and image.mode == "L"
                 return right and bool(image.load()) and bool(text_entries(folder / name))
         except Exception:  # whatever a decoder says of damage

@@ -119,7 +119,7 @@ def _only_begun(out: Path) -> bool:
     """Whether a build broke off here before it had made anything, over a damaged input perhaps."""
     try:
         ours = "x2x" in json.loads((out / "settings.json").read_bytes())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return False
     files = [path.name for entry in folders.entries(out) for path in (entry, *entry.rglob("*")) if path.is_file()]
     return ours and files == ["settings.json"]

@@ -6,6 +6,7 @@ Places and severities come out in the words of our instruction language.
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 from instructx2x.dataset.answers import Answer, LevelClause, Words, finding_name
 from instructx2x.dataset.rejects import Reason, Rejected
 from instructx2x.errors import InputError
+from instructx2x.files import open_regular
 from instructx2x.instructions import FINDINGS, LEVELS
 from instructx2x.instructions.vocabulary import LEVEL_SYNONYMS
 
@@ -191,7 +193,11 @@ def _refused(path: Path) -> Iterator[None]:
 def _entries(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSON list, one after the other."""
     decode = json.JSONDecoder().raw_decode
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
+    with (
+        open_regular(path) as raw,
+        gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw as data,
+        io.TextIOWrapper(data, encoding="utf-8") as file,
+    ):
         text = file.read(_CHUNK).lstrip()
         if not text.startswith("["):
             raise ValueError("not a list")

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from instructx2x.errors import OutputError
+from instructx2x.errors import InputError, OutputError
+from instructx2x.files import open_regular
 
 BEGINNING = b'{"key": "settings"'
 
@@ -28,7 +29,12 @@ class Journal:
         self.path, self.records = path, {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            content = path.read_bytes() if path.exists() else b""
+            content = b""
+            if path.exists():
+                with open_regular(path) as file:
+                    content = file.read()
+        except InputError as error:
+            raise OutputError(f"{path} is no journal of this program: choose another folder") from error
         except OSError as error:
             raise OutputError(f"{path} cannot be used ({error.strerror}): choose another folder") from error
         whole = content[: content.rfind(b"\n") + 1]
@@ -37,7 +43,7 @@ class Journal:
                 raise ValueError("the settings are not in the first line")
             lines = [json.loads(line) for line in whole.splitlines()]
             self.records = {record.pop("key"): record for record in lines}
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise OutputError(f"{path} is no journal of this program: choose another folder") from error
         if self.records and self.records.get("settings") != json.loads(json.dumps(settings)):
             raise OutputError(f"{path} was begun with other settings: choose another folder")
