@@ -121,9 +121,9 @@ def _parse(data: bytes) -> pydicom.Dataset:
 
 
 def _named(identifier: str) -> str:
-    """The name of a UID that DICOM defines; what else stands there could be a person's."""
+    """The name of a UID that DICOM defines, or its numbers; what else stands there could be a person's."""
     known = uid.UID(str(identifier))
-    return known.name if known.name != known else "one that DICOM does not define"
+    return known.name if known.name != known or known.is_valid else "one that DICOM does not define"
 
 
 def _check_lengths(dataset: pydicom.Dataset) -> None:
