@@ -117,6 +117,27 @@ def test_tables_as_spreadsheets_save_them(table, ends, encoding, delimiter, firs
     ]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("first", ["", "sep={}\n", "SEP={}\n", '"sep={}"\n'])
+def test_tables_with_every_cell_in_quotes(table, delimiter, first):
+    lines = [["image", "instruction", "seed"], ["a;,b.png", 'Add "edema",\nplease', "3"], ["", "", ""]]
+    quoted = [delimiter.join('"' + cell.replace('"', '""') + '"' for cell in line) for line in lines]
+    (row,) = table_rows(table(first.format(delimiter) + "\n".join(quoted) + "\n"))
+    assert (row.image, row.instruction, row.seed) == ("a;,b.png", 'Add "edema", please', 3)
+
+
+def test_a_quote_that_is_not_closed_is_told(table):
+    for text in ('"image,instruction\na.png,Add edema\n', 'image;instruction\n"a.png;Add edema\n'):
+        with pytest.raises(InputError, match="cannot be read as a CSV file"):
+            table_rows(table(text))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "latin-1"])
+def test_text_without_its_mark_is_told(table, encoding):
+    with pytest.raises(InputError, match="not UTF-8 text"):
+        table_rows(table("image,instruction\né.png,Add edema\n", encoding))
+
+
 @pytest.mark.parametrize(
     "cell, seed", [("3.0", 3), ("3.", 3), ("0.000", 0), ("3.5", None), ("1e3", None), ("-0.0", None)]
 )

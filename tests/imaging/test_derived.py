@@ -383,6 +383,10 @@ def test_an_archive_keeps_its_patient(tmp_path, make_picture, make_dicom, errors
     procedure.add_new(0x00091001, "LO", "private")
     tags = {"RequestAttributesSequence": [order], "ProcedureCodeSequence": [procedure, code("", "", "")]}
     tags |= {"SpecificCharacterSet": charset, "SeriesDescription": "Chest PA", "AcquisitionTime": "not a time"}
+    known, nameless, untyped = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
+    known.PatientID, known.TypeOfPatientID = "OTHER", "TEXT"
+    nameless.TypeOfPatientID, untyped.PatientID = "TEXT", "OTHER"
+    tags["OtherPatientIDsSequence"] = [nameless, known, untyped]
     path = make_dicom(make_picture(np.uint16, 0, 4095), 12, **WHO | SOURCES["CR"] | tags)
     source = pydicom.dcmread(path)
     source.private_block(0x0009, "MAKER", create=True).add_new(1, "LO", "secret")
@@ -395,6 +399,7 @@ def test_an_archive_keeps_its_patient(tmp_path, make_picture, make_dicom, errors
     ):
         assert copy[keyword].value == source[keyword].value, keyword
     assert [item.CodeMeaning for item in copy.ProcedureCodeSequence] == [f"Chest of {SURNAME}"]
+    assert copy.OtherPatientIDsSequence == [known]
     assert "AcquisitionTime" not in copy and "PatientIdentityRemoved" not in copy
     assert copy.SeriesDescription == "SYNTHETIC Chest PA"
     assert not any(element.tag.is_private for element in copy.iterall())

@@ -13,6 +13,7 @@ from PIL import Image
 from instructx2x.columns import check_harmless
 from instructx2x.errors import InputError, of_the_user
 from instructx2x.imaging import edited_suffix, read, write
+from instructx2x.imaging.pictures import open_picture
 
 
 def line(path):
@@ -107,7 +108,60 @@ def test_a_tiff_that_does_not_say_what_black_is(tmp_path):
     assert "PhotometricInterpretation" in line(tmp_path / "film.tif")
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_signed_white_is_zero_is_named(tmp_path, order):
+    pixels = waves(16).astype(np.int16)
+    tifffile.imwrite(tmp_path / "film.tif", pixels, metadata=None, photometric="miniswhite", byteorder=order)
+    assert "WhiteIsZero" in line(tmp_path / "film.tif")
+
+
+@pytest.mark.parametrize("opened", [read, open_picture])
+@pytest.mark.parametrize("compression", ["zlib", "lzw", "packbits"])
+def test_a_damaged_tiff_is_one_line(tmp_path, capfd, compression, opened):
+    path = tmp_path / "film.tif"
+    tifffile.imwrite(path, waves(8), metadata=None, compression=compression)
+    with tifffile.TiffFile(path) as file:
+        (offset,), (count,) = file.pages[0].dataoffsets, file.pages[0].databytecounts
+    body = bytearray(path.read_bytes())
+    body[offset : offset + count] = bytes(count)
+    path.write_bytes(body)
+    capfd.readouterr()
+    try:
+        opened(path)
+    except InputError as error:
+        assert str(error).isprintable()
+    # What libtiff would say of it.
+    assert capfd.readouterr() == ("", "")
+
+
 # PNG.
+
+
+@pytest.mark.parametrize("opened", [read, open_picture])
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("cut", [0, 1, 700])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_packed_pixels_that_end_early(tmp_path, bits, cut, interlaced, opened):
+    pixels, rows = waves(bits), b""
+    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+    for left, top, right, down in passes if interlaced else [(0, 0, 1, 1)]:
+        for row in pixels[top::down, left::right]:
+            rows += b"\0" + row.astype(f">u{bits // 8}").tobytes()
+    head = struct.pack(">IIBBBBB", *pixels.shape[::-1], bits, 0, 0, 0, interlaced)
+    packed = zlib.compress(rows[: len(rows) - cut])
+    # In pieces, as most writers make them.
+    chunks = [(b"IHDR", head), *((b"IDAT", packed[at : at + 100]) for at in range(0, len(packed), 100)), (b"IEND", b"")]
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    (tmp_path / "film.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    if cut:
+        with pytest.raises(InputError, match="cut short"):
+            opened(tmp_path / "film.png")
+    elif opened is read:
+        np.testing.assert_array_equal(read(tmp_path / "film.png").pixels, pixels)
+    else:
+        assert opened(tmp_path / "film.png").size == pixels.shape[::-1]
 
 
 @pytest.mark.parametrize("bits", [8, 16])

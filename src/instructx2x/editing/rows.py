@@ -28,6 +28,7 @@ DELIMITERS = (",", ";", "\t")
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
@@ -133,23 +134,36 @@ def _text(data: bytes, table: Path) -> str:
     """The characters of a table, with plain line ends."""
     encoding = next((name for mark, name in MARKS if data.startswith(mark)), "utf-8")
     try:
-        return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{label(table)} is not UTF-8 text: save it as CSV UTF-8 with commas between cells") from error
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        text = "\0"
+    # UTF-16 without its mark is text to UTF-8, with a zero beside every letter.
+    if "\0" in text:
+        raise InputError(f"{label(table)} is not UTF-8 text: save it as CSV UTF-8 with commas between cells")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _lines(text: str, wanted: Sequence[str], table: Path) -> list[list[str]]:
     """Cells of every row that holds text, by the first delimiter that gives a first line with the wanted columns."""
-    text = re.sub(r"\Asep=.\n", "", text)  # what spreadsheets put first to say which it is
+    # What spreadsheets put first to say which it is.
+    text = re.sub(r"""\A["']?sep=.["']?\n""", "", text, flags=re.IGNORECASE)
     first: list[list[str]] = []
+    failed: csv.Error | None = None
     try:
         for delimiter in DELIMITERS:
             reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
             rows = (line for line in reader if any(map(str.strip, line)))
-            head = next(rows, [])
+            try:
+                head = next(rows, [])
+            except csv.Error as error:
+                # Cells in quotes are an error to every delimiter but their own.
+                failed = failed or error
+                continue
             if set(wanted) <= {name.strip().lower() for name in head}:
                 return [head, *rows]
             first = first or [head]
+        if failed is not None and not first:
+            raise failed
     except csv.Error as error:
         raise InputError(f"{label(table)} cannot be read as a CSV file: {error}; save it as CSV UTF-8") from error
     return first

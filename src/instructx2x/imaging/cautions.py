@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pydicom
 
-from .header import quoted, texts, words
+from .header import directions, quoted, texts, words
 from .terms import LATERAL_VIEWS, body_part
 
 LATERAL_MEANINGS = {"lateral", "left lateral", "right lateral", "left-lateral", "right-lateral"}
@@ -27,13 +27,13 @@ def of(dataset: pydicom.Dataset) -> tuple[str, ...]:
         found.append("the source is FOR PROCESSING, raw detector values; use the FOR PRESENTATION image")
     if any(0x6000 <= tag.group <= 0x60FF for tag in dataset.keys()):
         found.append("overlays (60xx) are no part of the image and are not written")
-    if str(dataset.get("BurnedInAnnotation") or "").strip().upper() == "YES":
+    if "YES" in words(dataset, "BurnedInAnnotation"):
         found.append(
             "the header says that text in the pixels names the patient (BurnedInAnnotation); edits show it too"
         )
-    rows = words(dataset, "PatientOrientation")
-    if rows and any(text[0] not in "LRAPHF" for text in rows):
-        found.append(f"PatientOrientation {quoted(dataset, 'PatientOrientation')} is not understood; check the sides")
+    if any(text[:1] not in "LRAPHF" for text in directions(dataset)):
+        told = quoted(dataset, "PatientOrientation")
+        found.append(f"PatientOrientation is {told}, which is not understood; check the sides")
     shape = next(iter(words(dataset, "PresentationLUTShape")), None)
     inverted = "MONOCHROME1" in words(dataset, "PhotometricInterpretation")
     if shape == ("IDENTITY" if inverted else "INVERSE"):
@@ -44,7 +44,7 @@ def of(dataset: pydicom.Dataset) -> tuple[str, ...]:
     elif shape not in (None, "IDENTITY", "INVERSE") or dataset.get("PresentationLUTSequence"):
         found.append("a presentation table (PresentationLUTShape or -Sequence) is not applied")
     found += [
-        f"{keyword} {quoted(dataset, keyword)}: pixels that are not square; the image is shown out of proportion"
+        f"{keyword} is {quoted(dataset, keyword)}: pixels that are not square; the image is shown out of proportion"
         for keyword in ("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing")
         if _is_stretched(texts(dataset, keyword))
     ]
@@ -55,9 +55,9 @@ def _is_lateral(dataset: pydicom.Dataset) -> bool:
     codes = dataset.get("ViewCodeSequence") or []
     meanings = {text.lower() for code in codes for text in texts(code, "CodeMeaning")}
     # The rows of a lateral run from front to back.
-    rows = words(dataset, "PatientOrientation")[:1]
+    rows = next(iter(directions(dataset)), "")
     positions = set(words(dataset, "ViewPosition"))
-    return bool(positions & LATERAL_VIEWS or meanings & LATERAL_MEANINGS or (rows and rows[0][0] in "AP"))
+    return bool(positions & LATERAL_VIEWS or meanings & LATERAL_MEANINGS or rows.startswith(("A", "P")))
 
 
 def _is_raw(dataset: pydicom.Dataset) -> bool:

@@ -109,7 +109,7 @@ def decode(data: bytes, codec: str, rows: int, columns: int, allocated: int) -> 
         )
     if header.components != 1:
         raise InputError(f"{header.components} components in the compressed pixel data; only gray is read")
-    if codec != "rle" and b"\xff\xd9" not in data[-16:]:
+    if codec != "rle" and b"\xff\xd9" not in data.rstrip(b"\0")[-16:]:
         # Without its end marker a stream is cut short, which libjpeg would only warn about.
         raise InputError(DAMAGED)
     if not 2 <= header.bits <= allocated:

@@ -26,7 +26,7 @@ from pydicom.valuerep import format_number_as_ds, validate_value
 import instructx2x
 
 from . import tables
-from .header import listed
+from .header import directions, listed
 from .radiograph import Radiograph
 from .terms import UNPAIRED, VIEWS, body_part
 
@@ -358,9 +358,9 @@ def _add_anatomy(new: pydicom.Dataset, old: pydicom.Dataset) -> None:
     """Body part, view and the terms of the image, as far as DICOM knows the words."""
     new.BodyPartExamined = body_part(_word(old, "BodyPartExamined"))
     new.ViewPosition = ""
-    directions = [str(value).strip(" \0").upper() for value in _values(old, "PatientOrientation")]
-    valid = len(directions) == 2 and all(re.fullmatch("[LRAPHF]{1,3}", direction) for direction in directions)
-    new.PatientOrientation = directions if valid else ""
+    found = directions(old)
+    valid = len(found) == 2 and all(re.fullmatch("[LRAPHF]{1,3}", direction) for direction in found)
+    new.PatientOrientation = found if valid else ""
     for keyword, word in _terms(old, TERMS).items():
         setattr(new, keyword, word)
     if views := _known_codes(old, "ViewCodeSequence", "cid4010", "cid4014"):
@@ -557,6 +557,8 @@ def _kept_item(item: pydicom.Dataset, keyword: str) -> pydicom.Dataset | None:
     if keyword.endswith("CodeSequence"):
         named = any(copied.get(kind) for kind in ("CodeValue", "LongCodeValue", "URNCodeValue"))
         whole = named and "CodeMeaning" in copied and ("CodingSchemeDesignator" in copied or "URNCodeValue" in copied)
+    elif keyword == "OtherPatientIDsSequence":
+        whole = "PatientID" in copied and "TypeOfPatientID" in copied
     elif keyword.startswith("Referenced"):
         whole = "ReferencedSOPClassUID" in copied and "ReferencedSOPInstanceUID" in copied
     else:

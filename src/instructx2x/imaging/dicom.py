@@ -13,7 +13,7 @@ from pydicom.filereader import read_dataset
 from ..errors import InputError
 from . import cautions, stored, tables
 from .compressed import CODECS
-from .header import listed, number, quoted, texts, whole, words
+from .header import directions, listed, number, quoted, texts, whole, words
 from .radiograph import Radiograph, count_values, label
 
 PREAMBLE = bytes(128) + b"DICM"
@@ -36,6 +36,8 @@ CLASSES = {
     uid.MultiFrameGrayscaleByteSecondaryCaptureImageStorage: "SC",
     uid.MultiFrameGrayscaleWordSecondaryCaptureImageStorage: "SC",
 }
+# Of what a rescale gives.
+MAX_VALUE = 1e12
 # More than any radiograph's header needs; bounds the time and memory that a built one can cost.
 MAX_READS = 50_000
 MAX_ELEMENT = 1 << 20
@@ -73,7 +75,8 @@ def read(data: bytes, path: Path | None) -> Radiograph:
     table, notes = _table(dataset, values, counts)
     if np.ptp(table[counts > 0]) == 0:
         raise InputError("no contrast: the VOI LUT shows every pixel alike; correct or remove it")
-    lossy = lossy or "01" in texts(dataset, "LossyImageCompression")
+    # Once lossy, always lossy; the other two are how some write it.
+    lossy = lossy or not {"01", "1", "YES"}.isdisjoint(words(dataset, "LossyImageCompression"))
     return Radiograph(pixels, table, first, bits, "dicom", lossy, dataset, path, padding, (*warnings, *notes))
 
 
@@ -105,9 +108,9 @@ def parse(data: bytes) -> pydicom.Dataset:
     meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
     syntax = meta.get("TransferSyntaxUID")
     if syntax is not None and syntax not in (*UNCOMPRESSED, *CODECS):
-        name = label(uid.UID(str(syntax)).name)
         raise InputError(
-            f"transfer syntax {name} cannot be read; convert it first, for example with 'gdcmconv --raw IN OUT'"
+            f"its transfer syntax, {_named(syntax)}, cannot be read; convert it first, for example with "
+            "'gdcmconv --raw IN OUT'"
         )
     dataset = pydicom.dcmread(_Metered(data), force=True)
     _check_lengths(dataset)
@@ -121,6 +124,12 @@ def parse(data: bytes) -> pydicom.Dataset:
         dataset.file_meta = meta
         meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
     return dataset
+
+
+def _named(identifier: str) -> str:
+    """The name of a UID that DICOM defines, or its numbers; what else stands there could be a person's."""
+    known = uid.UID(str(identifier))
+    return known.name if known.name != known or known.is_valid else "one that DICOM does not define"
 
 
 def _check_lengths(dataset: pydicom.Dataset) -> None:
@@ -166,12 +175,13 @@ def _settle_modality(dataset: pydicom.Dataset) -> tuple[str, ...]:
     of_class = CLASSES.get(kind)
     modalities = words(dataset, "Modality")
     if not modalities and of_class is None:
-        told = f", and its SOP class is {label(kind.name)}" if kind else ""
+        told = f", and its SOP class is {_named(kind)}" if kind else ""
         raise InputError(f"the DICOM file names no Modality{told}; only CR, DX, MG and SC are known to be radiographs")
     if not all(name in MODALITIES or (name == "OT" and of_class == "SC") for name in modalities):
         told = f", as its SOP class {label(kind.name)} is" if of_class not in (None, "SC") else ""
         raise InputError(
-            f"Modality {quoted(dataset, 'Modality')} is not a projection radiograph{told}; use CR, DX, MG or SC"
+            f"Modality is {quoted(dataset, 'Modality')}, which is not a projection radiograph{told}; use CR, DX, MG or "
+            "SC"
         )
     notes = []
     if modalities and of_class is None and kind.name != kind:
@@ -191,13 +201,13 @@ def _check_orientation(dataset: pydicom.Dataset) -> None:
 
     Of oblique directions the first letter counts. Nothing is known of what is empty, or of other words.
     """
-    rows, columns = (*(text.upper()[:1] for text in texts(dataset, "PatientOrientation")), "", "")[:2]
+    rows, columns = (*(text[:1] for text in directions(dataset)), "", "")[:2]
     upright = rows in ("L", "A", "P") and columns == "F"
     known = set("LRAPHF")
     if not upright and (rows in known or columns in known) and (rows or "L", columns or "F") != ("L", "F"):
         raise InputError(
-            f"PatientOrientation {quoted(dataset, 'PatientOrientation')}: the image is mirrored, turned or of another "
-            "plane; store it upright with the patient's left on the right (L\\F), or correct the tag"
+            f"PatientOrientation is {quoted(dataset, 'PatientOrientation')}: a mirrored or turned image, or one of "
+            "another plane; store it upright with the patient's left on the right (L\\F), or correct the tag"
         )
 
 
@@ -256,7 +266,8 @@ def _table(dataset: pydicom.Dataset, values: np.ndarray, counts: np.ndarray) -> 
     else:
         slope, intercept = (number(dataset, key) for key in ("RescaleSlope", "RescaleIntercept"))
         values = values * (1.0 if slope is None else slope) + (intercept or 0.0)
-        if not np.isfinite(values).all() or values[0] == values[-1]:
+        # What float64 rounds to one value, or a header cannot hold as a window, is no display.
+        if not np.diff(values).all() or not np.abs(values).max() < MAX_VALUE:
             raise InputError("RescaleSlope or RescaleIntercept is unusable; correct or remove them")
 
     table, kind = None, "VOI window"
@@ -268,13 +279,16 @@ def _table(dataset: pydicom.Dataset, values: np.ndarray, counts: np.ndarray) -> 
             notes.append(f"the VOI LUT declares {declared} bits, its entries reach {reached}; shown on their scale")
     else:
         try:
-            center, width = (number(dataset, key) for key in ("WindowCenter", "WindowWidth"))
+            center, width = (number(dataset, key, several=True) for key in ("WindowCenter", "WindowWidth"))
         except InputError as error:
             notes.append(f"VOI window: {str(error).partition(';')[0]}; the image is shown by the range of its values")
             _forget_window(dataset)
         else:
             if center is not None and width is not None:
                 function = next(iter(words(dataset, "VOILUTFunction")), "LINEAR")
+                if function not in tables.FUNCTIONS:
+                    told = quoted(dataset, "VOILUTFunction")
+                    raise InputError(f"VOILUTFunction is {told}; use one of {', '.join(tables.FUNCTIONS)}")
                 table = tables.window(values, center, width, function)
     if table is not None and not tables.is_monotone(table):
         raise InputError("the lookup table rises and falls, so no edit can be stored; remove the LUT")

@@ -49,21 +49,35 @@ def word(dataset: pydicom.Dataset, keyword: str) -> str | None:
     """
     found = dict.fromkeys(words(dataset, keyword))
     if len(found) > 1:
-        raise InputError(f"{keyword} has several values ({quoted(dataset, keyword)}); correct it to one")
+        raise InputError(f"{keyword} has several values, {quoted(dataset, keyword)}; correct it to one")
     return next(iter(found), None)
 
 
-def number(dataset: pydicom.Dataset, keyword: str) -> float | None:
+def directions(dataset: pydicom.Dataset) -> list[str]:
+    """The words of PatientOrientation in capitals, also where something else than a backslash parts them: "L/F"."""
+    found = texts(dataset, "PatientOrientation")
+    if len(found) == 1:
+        found = re.split("[^A-Z0-9]+", found[0].upper().strip("[](){}'\""))
+    return [text.upper() for text in found]
+
+
+def number(dataset: pydicom.Dataset, keyword: str, *, several: bool = False) -> float | None:
     """The first number of an element; None where it is absent or empty.
 
+    Args:
+        dataset, keyword: the element.
+        several: it may have several, as windows have.
+
     Raises:
-        InputError: its text is no number.
+        InputError: its text is no number, or several that differ.
     """
     found = texts(dataset, keyword)
     if not any(found):
         return None
     if _NUMBER.fullmatch(found[0]) is None or abs(float(found[0])) == float("inf"):
-        raise InputError(f"{keyword} is no number ({quoted(dataset, keyword)}); correct or remove it")
+        raise InputError(f"{keyword} is no number, but {quoted(dataset, keyword)}; correct or remove it")
+    if not several and any(text not in ("", found[0]) for text in found):
+        raise InputError(f"{keyword} has several values, {quoted(dataset, keyword)}; correct it to one")
     return float(found[0])
 
 
@@ -75,11 +89,11 @@ def whole(dataset: pydicom.Dataset, keyword: str) -> int | None:
     """
     found = number(dataset, keyword)
     if found is not None and found != int(found):
-        raise InputError(f"{keyword} is no whole number ({quoted(dataset, keyword)}); correct or remove it")
+        raise InputError(f"{keyword} is no whole number, but {quoted(dataset, keyword)}; correct or remove it")
     return None if found is None else int(found)
 
 
 def quoted(dataset: pydicom.Dataset, keyword: str) -> str:
     """An element's text for a message, on one line: numbers, directions and codes of two letters."""
     text = "\\".join(texts(dataset, keyword))[:32]
-    return repr(text) if _HARMLESS.fullmatch(text) else "its text is not shown"
+    return repr(text) if _HARMLESS.fullmatch(text) else "a text that is not shown"

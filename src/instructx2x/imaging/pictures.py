@@ -55,7 +55,8 @@ def open_picture(path: str | os.PathLike, check: Callable[[int, int], None] | No
 def _open(data: bytes, check: Callable[[int, int], None] | None) -> Image.Image:
     turned = 1
     if data.startswith(PNG):
-        if png.survey(data).frames > 1:
+        found = png.survey(data)
+        if found.frames > 1:
             raise InputError("an animated PNG; save the one picture")
         image = PngImagePlugin.PngImageFile(BytesIO(data))
     elif data.startswith(JPEG):
@@ -80,6 +81,9 @@ def _open(data: bytes, check: Callable[[int, int], None] | None) -> Image.Image:
         raise InputError(f"{width} x {height} pixels is more than 100 megapixels; scale it down")
     if check is not None:
         check(width, height)
-    image.load()
+    if data.startswith(PNG):
+        png.check_pixels(data, found)
+    with tiff.silenced():
+        image.load()
     # The chunk that says so may follow the picture.
     return orientation.upright(image, orientation.of_png(image.info) if data.startswith(PNG) else turned)

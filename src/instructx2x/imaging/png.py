@@ -12,6 +12,8 @@ DAMAGED = "a damaged PNG, or one cut short; get an intact copy"
 MAX_CHUNKS = 100_000
 MAX_BESIDE = 16 << 20
 MAX_TEXT = 1 << 20
+# Of interlaced pictures: the first column and row of each pass, and the steps between its columns and rows.
+PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Png:
         colour: 0 gray, 2 colour, 3 palette, 4 and 6 with transparency.
         transparent: the gray value that tRNS declares transparent, or None.
         frames: more than 1 for an animation.
+        interlaced: in seven passes (Adam7).
+        pieces: where the packed pixels lie in the file.
     """
 
     width: int
@@ -31,6 +35,8 @@ class Png:
     colour: int
     transparent: int | None
     frames: int
+    interlaced: bool
+    pieces: tuple[slice, ...]
 
 
 def survey(data: bytes) -> Png:
@@ -39,7 +45,7 @@ def survey(data: bytes) -> Png:
     Raises:
         InputError: damage, absurdly many chunks, or megabytes beside the picture, packed or not.
     """
-    at, beside, transparent, frames, head = 8, 0, None, 1, None
+    at, beside, transparent, frames, head, pieces = 8, 0, None, 1, None, []
     for _ in range(MAX_CHUNKS):
         if at + 12 > len(data):
             if head is None or at < len(data):
@@ -53,7 +59,9 @@ def survey(data: bytes) -> Png:
             break
         if kind == b"IHDR":
             head = data[start : start + 13]
-        elif kind != b"IDAT" and kind != b"fdAT":
+        elif kind == b"IDAT":
+            pieces.append(slice(start, start + length))
+        elif kind != b"fdAT":
             beside += length
             if beside > MAX_BESIDE:
                 raise InputError("megabytes of text and profiles in a PNG; save it anew without them")
@@ -67,7 +75,36 @@ def survey(data: bytes) -> Png:
     if len(head) < 13:
         raise InputError(DAMAGED)
     width, height = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:8], "big")
-    return Png(width, height, head[8], head[9], transparent, frames)
+    return Png(width, height, head[8], head[9], transparent, frames, head[12] == 1, tuple(pieces))
+
+
+def check_pixels(data: bytes, found: Png) -> None:
+    """Refuse a PNG whose packed pixels end early: a library would take the rest for black, without a word.
+
+    Asked after the size was checked, for this unpacks them once, a piece at a time.
+
+    Raises:
+        InputError: fewer bytes than its size needs, or none that can be unpacked.
+    """
+    depth = found.bits * {2: 3, 4: 2, 6: 4}.get(found.colour, 1)
+    passes = PASSES if found.interlaced else ((0, 0, 1, 1),)
+    sides = (
+        (len(range(left, found.width, right)), len(range(top, found.height, down))) for left, top, right, down in passes
+    )
+    # Each row begins with a byte for its filter.
+    needed = sum(height * (1 + (width * depth + 7) // 8) for width, height in sides if width)
+    unpacker, unpacked = zlib.decompressobj(), 0
+    try:
+        for piece in found.pieces:
+            packed = data[piece]
+            while packed and unpacked < needed:
+                unpacked += len(unpacker.decompress(packed, MAX_TEXT))
+                packed = unpacker.unconsumed_tail
+        unpacked += len(unpacker.flush())
+    except zlib.error as error:
+        raise InputError(DAMAGED) from error
+    if unpacked < needed:
+        raise InputError(f"pixel data cut short: {unpacked} of {needed} bytes; get an intact copy")
 
 
 def _check_packed(kind: bytes, body: bytes) -> None:

@@ -105,6 +105,7 @@ def _png(data: bytes, path: Path) -> Radiograph:
         raise InputError("16-bit colour or transparency; convert to 16-bit grayscale first")
     if found.frames > 1:
         raise InputError("an animated PNG; save the one picture to edit")
+    png.check_pixels(data, found)
     image = PngImagePlugin.PngImageFile(BytesIO(data))
     image.load()
     bits = 16 if found.bits == 16 else 8
@@ -169,9 +170,12 @@ def _tiff(data: bytes, path: Path) -> Radiograph:
     if big_endian and compression != 1 and 2 in kinds:
         # Pillow would swap the bytes of these once too often.
         raise InputError("compressed signed values in a big-endian TIFF; save it as little endian")
-    image = TiffImagePlugin.TiffImageFile(BytesIO(tiff.simple(data, tags)))
-    check_size(image.height, image.width)
-    image.load()  # upright, too
+    if white_is_zero and 2 in kinds:
+        raise InputError("signed values of which 0 is white (WhiteIsZero); save it with 0 as black (BlackIsZero)")
+    with tiff.silenced():
+        image = TiffImagePlugin.TiffImageFile(BytesIO(tiff.simple(data, tags)))
+        check_size(image.height, image.width)
+        image.load()  # upright, too
     (bits,) = depths
     pixels = _gray(image, np.dtype(f"{'i' if 2 in kinds else 'u'}{bits // 8}"))
     if white_is_zero and bits == 8:

@@ -8,8 +8,10 @@ from pydicom import uid
 
 from ..errors import InputError
 from . import compressed
-from .header import whole, word
+from .header import quoted, whole, word
 from .radiograph import check_size
+
+COLOURS = ("RGB", "PALETTE COLOR", "YBR_", "XYB", "HSV", "ARGB", "CMYK")
 
 
 def values(dataset: pydicom.Dataset) -> tuple[np.ndarray, bool]:
@@ -59,8 +61,14 @@ def _layout(dataset: pydicom.Dataset) -> tuple[int, int, int, int, int]:
     frames = whole(dataset, "NumberOfFrames")
     if frames not in (None, 0, 1):
         raise InputError(f"{frames} frames in one file (NumberOfFrames); save the one to edit by itself")
-    if photometric not in ("MONOCHROME1", "MONOCHROME2") or whole(dataset, "SamplesPerPixel") not in (None, 1):
-        raise InputError(f"colour DICOM ({photometric[:16]!r}); convert to MONOCHROME2 first")
+    if photometric.startswith(COLOURS):
+        raise InputError(f"colour DICOM ({photometric.split()[0].split('_')[0]}); convert to MONOCHROME2 first")
+    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        told = quoted(dataset, "PhotometricInterpretation")
+        raise InputError(f"PhotometricInterpretation is {told}; correct it to MONOCHROME1 or MONOCHROME2")
+    samples = whole(dataset, "SamplesPerPixel")
+    if samples not in (None, 1):
+        raise InputError(f"SamplesPerPixel is {samples}, but {photometric} has 1; correct it, or convert to gray")
     height, width, allocated, bits = found.values()
     check_size(height, width)
     signed = whole(dataset, "PixelRepresentation") or 0
@@ -75,6 +83,7 @@ def _layout(dataset: pydicom.Dataset) -> tuple[int, int, int, int, int]:
             f"high bit {high} (HighBit), not {bits - 1} as BitsStored asks for; correct it, or shift the values"
         )
     dataset.PhotometricInterpretation, dataset.PixelRepresentation = photometric, signed
+    dataset.BitsStored = bits
     return allocated, bits, signed, height, width
 
 
@@ -83,8 +92,8 @@ def _native(element: pydicom.DataElement, shape: tuple[int, int], allocated: int
     if element.is_undefined_length:
         raise InputError("encapsulated pixel data, against the transfer syntax; rewrite the file first")
     needed = shape[0] * shape[1] * allocated // 8
-    if len(element.value) < needed:
-        raise InputError(f"pixel data cut short: {len(element.value)} of {needed} bytes")
+    if len(element.value or b"") < needed:
+        raise InputError(f"pixel data cut short: {len(element.value or b'')} of {needed} bytes")
     words = np.frombuffer(element.value, f"<u{allocated // 8}", count=shape[0] * shape[1])
     return words.reshape(shape).astype(f"u{allocated // 8}")
 

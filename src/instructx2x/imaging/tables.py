@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 
+FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 # Of a window that a header asks for. Four times too wide, as a window of two bits more is, shows less contrast.
 LEAST_CONTRAST = 0.25
 MOST_BEYOND = 0.9

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 
 from PIL import TiffImagePlugin
@@ -40,6 +42,26 @@ FILL_ORDER = 266
 # Further pages, Exif, GPS and what cameras put below them: nothing of the picture.
 BELOW = (330, 34665, 34853, 40965)
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Let libtiff say nothing: it tells of damage on the process's own stderr, beside the exception that follows.
+
+    What other threads write there meanwhile is lost as well.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:
+        yield  # there is no stderr
+        return
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
