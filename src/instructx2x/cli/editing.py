@@ -179,7 +179,12 @@ def _save(result: Guidance, out: Path, overwrite: bool) -> None:
     report = result.report
     mask = report["mask"]
     print(one_line(f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}"))
-    print(one_line(f"instruction: {report['instruction']['given_to_model']}"))
+    told = report["instruction"]
+    print(one_line(f"instruction: {told['given_to_model']}"))
+    if len(told["edits"]) > 1:
+        for edit, outcome in zip(told["edits"], told["outcomes"], strict=True):
+            where = [edit[name] for name in ("level", "side", "zone") if edit[name]]
+            print(one_line(f"{' '.join((edit['operation'], *where, edit['finding']))}: {outcome}"))
     print(f"mask: {mask['fraction']:.1%} of the image, {mask['pixels']} pixels")
     if "pixels_changed" in report:
         outside = report["pixels_changed_outside_mask"]

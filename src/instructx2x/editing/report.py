@@ -53,7 +53,9 @@ def model(backbone: Backbone) -> dict[str, Any]:
 
 def make_report(study: Study, request: Request, plan: Plan, image: Radiograph | None = None) -> dict[str, Any]:
     """Everything that was done. `image` is the edited one, if an edit was made."""
-    backbone, settings, source, maps = study.editor.backbone, request.settings, study.radiograph, plan.maps
+    backbone, source, maps = study.editor.backbone, study.radiograph, plan.maps
+    done = plan.decision.request
+    settings = done.settings
     warnings = [*source.warnings, *request.warnings, *plan.anatomy.warnings, *maps.warnings]
     if not maps.mask.any():
         warnings.append("nothing to edit: the guidance is below the threshold everywhere")
@@ -72,8 +74,9 @@ def make_report(study: Study, request: Request, plan: Plan, image: Radiograph | 
         "instruction": {
             "text": request.instruction,
             "edits": [asdict(edit) for edit in request.edits],
-            "given_to_model": request.text,
-            "tokens": request.tokens,
+            "outcomes": list(plan.decision.outcomes),
+            "given_to_model": done.text,
+            "tokens": done.tokens,
             "token_limit": backbone.token_limit,
         },
         "model": model(backbone),

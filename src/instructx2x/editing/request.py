@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ class Request:
         settings: the profile with the user's choices.
         region, protect: where alone, and where never to edit, or None.
         warnings: what the report must say about them.
+        choices: of the user, from which the settings were resolved: keywords of `profiles.resolve`.
     """
 
     instruction: str
@@ -68,6 +70,7 @@ class Request:
     region: Area | None
     protect: Area | None
     warnings: list[str]
+    choices: Mapping[str, Any] = field(default_factory=dict)
 
 
 def check_request(
@@ -132,7 +135,17 @@ def check_request(
         _read_region(region, "region", shape),
         _read_region(protect, "protect", shape),
         warnings,
+        choices,
     )
+
+
+def only(request: Request, backbone: Backbone, edits: Sequence[Edit]) -> Request:
+    """The request with some of its edits alone, as if no others had been asked for."""
+    text = render(edits)
+    steps = backbone.scheduler.config.num_train_timesteps
+    profile = request.settings.profile.name
+    settings = profiles.resolve(profile, backbone.calibration, steps, edits, **request.choices)
+    return replace(request, edits=tuple(edits), text=text, tokens=backbone.count_tokens(text), settings=settings)
 
 
 def check_samples(samples: int) -> int:

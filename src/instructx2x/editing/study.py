@@ -14,7 +14,7 @@ from diffusers import SchedulerMixin
 
 from instructx2x.anatomy.lungs import Lungs, segment_lungs
 from instructx2x.editing import compositing, guidance, official, sampling
-from instructx2x.editing.planning import Clock, Draw, Plan, View, draw_noise, make_maps, make_plan
+from instructx2x.editing.planning import Clock, Draw, Plan, View, draw_noise, make_plan, seeds_mask
 from instructx2x.editing.report import make_report
 from instructx2x.editing.request import Region, Request, check_request, check_samples
 from instructx2x.editing.result import Guidance, Result
@@ -170,10 +170,10 @@ class Study:
             raise InputError("several samples need noise of their own: leave noise out")
         with exact(self.editor.backbone):
             plan = make_plan(self, request, noise, relevance_noise)
-            image, latents = self._carry_out(request, plan, plan.draw, callback)
+            image, latents = self._carry_out(plan, plan.draw, callback)
             several = self._more(request, plan, image, count, callback) if count > 1 else {"samples": (image,)}
         with Clock(plan.seconds)("judging"):
-            verification = self._verify(request, several["samples"])
+            verification = self._verify(plan.decision.request, several["samples"])
         report = make_report(self, request, plan, image)
         report["verification"] = verification
         report["keep_patient"] = keep_patient
@@ -198,9 +198,9 @@ class Study:
         images, hits = [first], plan.maps.mask.astype(np.float32)
         for seed in range(request.seed + 1, request.seed + count):
             draw = draw_noise(self.editor.backbone, request, seed)
-            images.append(self._carry_out(request, plan, draw, callback)[0])
+            images.append(self._carry_out(plan, draw, callback)[0])
             with Clock(plan.seconds)("relevance"):
-                hits += make_maps(self, request, plan.view, plan.anatomy, draw.relevance_noise).mask
+                hits += seeds_mask(self, plan, request, draw.relevance_noise)
         mean, spread = mean_and_spread(images, plan.maps.mask)
         return {
             "samples": tuple(images),
@@ -225,11 +225,10 @@ class Study:
             told["preferred_seed"] = None if preferred is None else request.seed + int(np.argmax(preferred))
         return told
 
-    def _carry_out(
-        self, request: Request, plan: Plan, draw: Draw, callback: sampling.Callback | None
-    ) -> tuple[Radiograph, torch.Tensor]:
+    def _carry_out(self, plan: Plan, draw: Draw, callback: sampling.Callback | None) -> tuple[Radiograph, torch.Tensor]:
         """Sample and composite: the edited radiograph and its final scaled latents."""
-        backbone, settings, view, maps = self.editor.backbone, request.settings, plan.view, plan.maps
+        request, view, maps = plan.decision.request, plan.view, plan.maps
+        backbone, settings = self.editor.backbone, request.settings
         is_official = settings.profile.official
         if not maps.mask.any() and not is_official:
             return self.radiograph, view.z0.cpu()
