@@ -10,6 +10,7 @@ import typer
 
 from instructx2x import NOTICE
 from instructx2x.cli.console import one_line, stderr
+from instructx2x.cli.editing import announce
 from instructx2x.cli.options import (
     Anatomy,
     Device,
@@ -93,6 +94,7 @@ def batch(
         from instructx2x.editing.batch import MANIFEST, run_batch
 
         editor = Editor.from_pretrained(model, device=device, dtype=dtype)
+    announce(editor.backbone.calibration, [row.instruction for row in rows])
     with progress("Editing rows") as advance:
         entries = run_batch(
             editor,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from instructx2x.cli.options import (
     TextGuidance,
     Threshold,
 )
+from instructx2x.errors import InstructionError
 from instructx2x.progress import progress
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def edit(
     """
     reads = [model, anatomy, region, protect]
     study = _open(image, instruction, out, profile, model, device, dtype, overwrite, samples, reads)
+    said = announce(study.editor.backbone.calibration, [instruction])
     with progress("Editing") as advance:
         result = study.edit(
             instruction,
@@ -93,7 +95,7 @@ def edit(
             keep_patient=keep_patient,
             callback=lambda done, total, latents: advance(total=samples * total),
         )
-    _save(result, out, overwrite)
+    _save(result, out, overwrite, said)
 
 
 def guidance(
@@ -173,8 +175,26 @@ def _open(
         return Editor.from_pretrained(model, device=device, dtype=dtype).open(radiograph)
 
 
-def _save(result: Guidance, out: Path, overwrite: bool) -> None:
-    """Write a result and say what it is."""
+def announce(calibration: Mapping[str, Any] | None, instructions: Iterable[str]) -> list[str]:
+    """Say before any picture is made what a model does badly, each thing once; the warnings that were said."""
+    from instructx2x.editing.reliability import NOT_MEASURED, announcements
+    from instructx2x.instructions import parse
+
+    said: dict[str, None] = {}
+    for instruction in dict.fromkeys(instructions):
+        try:
+            said |= dict.fromkeys(announcements(calibration, parse(instruction)))
+        except InstructionError:  # told of later; and the official profile takes any text
+            continue
+    for warning in said:
+        print(one_line(f"warning: {warning}"))
+    if not (calibration or {}).get("reliability"):
+        print(f"note: {NOT_MEASURED}")
+    return list(said)
+
+
+def _save(result: Guidance, out: Path, overwrite: bool, said: Sequence[str] = ()) -> None:
+    """Write a result and say what it is, but for the warnings that were said before."""
     folder = result.save(out, overwrite=overwrite)
     report = result.report
     mask = report["mask"]
@@ -192,19 +212,25 @@ def _save(result: Guidance, out: Path, overwrite: bool) -> None:
     for line in _verified(report.get("verification", {"findings": []})):
         print(one_line(line))
     for warning in report["warnings"]:
-        print(one_line(f"warning: {warning}"))
+        if warning not in said:
+            print(one_line(f"warning: {warning}"))
     print(NOTICE)
 
 
 def _verified(verification: dict[str, Any]) -> Iterator[str]:
     """What the verifier says, a line a finding, and which sample it prefers."""
     for entry in verification["findings"]:
-        if "note" in entry:
-            yield f"verifier: {entry['note']}"
-            continue
-        moved = {True: "moved as asked", False: "did not move as asked", None: "no direction was asked"}
-        moved_how = moved[entry["moved_as_asked"]]
-        scores = f"{entry['before']:.2f} before, {entry['after']:.2f} after"
-        yield f"verifier: {entry['finding']} {scores}: {moved_how} (its AUC on held-out patients: {entry['auc']:.2f})"
+        said = f"verifier: {entry['finding']}"
+        if "before" in entry:
+            said += f" {entry['before']:.2f} before, {entry['after']:.2f} after"
+        said += f": {entry['verdict']}"
+        if "why" in entry:
+            said += f": {entry['why']}"
+        elif "noise" in entry:
+            said += f" ({entry['movement']:+.2f} log-odds as asked, {entry['noise']:.2f} under other edits)"
+        for name, where in (("in_anatomy", "inside its anatomy"), ("on_side", "on the side named")):
+            if entry[name] is not None:
+                said += f"; {entry[name]:.0%} of the change {where}"
+        yield said
     if verification.get("preferred_seed") is not None:
         yield f"verifier: prefers the sample of seed {verification['preferred_seed']}"

@@ -11,6 +11,7 @@ import torch
 
 import instructx2x
 from instructx2x.editing.planning import Plan
+from instructx2x.editing.reliability import reliability
 from instructx2x.editing.request import Request
 from instructx2x.files import digest
 from instructx2x.imaging.radiograph import Radiograph
@@ -80,6 +81,7 @@ def make_report(study: Study, request: Request, plan: Plan, image: Radiograph | 
             "token_limit": backbone.token_limit,
         },
         "model": model(backbone),
+        "reliability": reliability(backbone.calibration, request.edits),
         "profile": settings.profile.name,
         "seed": request.seed,
         "parameters": {

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from instructx2x.editing import profiles
+from instructx2x.editing.reliability import announcements
 from instructx2x.errors import InputError, InstructionError
 from instructx2x.files import label
 from instructx2x.imaging.pictures import open_picture
@@ -105,7 +106,7 @@ def check_request(
         edits, not_understood = (), error
     steps = backbone.scheduler.config.num_train_timesteps
     settings = profiles.resolve(profile, backbone.calibration, steps, edits, **choices)
-    warnings = []
+    warnings = announcements(backbone.calibration, edits)
     if settings.profile.official:
         if region is not None or protect is not None:
             raise InputError("the official profile knows no region and no protect: leave them out")
