@@ -3,8 +3,8 @@
     python benchmarks/verdicts.py --data DATA [--count 40] [--model FOLDER]
 
 On COUNT normals of val patients the truth is made by the painters of the training: the finding that was asked for is
-painted (or taken away again), another finding is, or nothing but noise as faint as a scanner's. The verifier's verdicts are
-those of an edit with the model's calibration. Prints a Markdown table with 95 % intervals (Wilson). "moved" is false in the
+painted (or taken away again), another finding is, or nothing but noise as faint as a scanner's. The verdicts are those
+of an edit with the model's calibration. Prints a Markdown table with 95 % intervals (Wilson). "moved" is false in the
 last two columns; the goal is at most 5 % of them.
 """
 

@@ -254,8 +254,8 @@ def read_calibration(file: Path, train_timesteps: int = 1000) -> dict[str, Any] 
     another guidance than `text_guidance`, by operation and finding. Where `relevance.balance` is under the operation's
     `least_balance` the instruction is taken to hold already.
 
-    Two more are measured by benchmarks/reliability.py: `verifier_noise`, by operation and finding, how far the verifier's
-    log-odds move as asked under edits of other findings by this model (the 95th percentile, see
+    Two more are measured by benchmarks/reliability.py: `verifier_noise`, by operation and finding, how far the
+    verifier's log-odds move as asked under edits of other findings by this model (the 95th percentile, see
     `editing.verification.verify`); and `reliability`, how many edits another judge found right:
     `{"add": {"edema": {"moved": 9, "of": 15}}}`.
     """
