@@ -94,15 +94,23 @@ def batch(
         from instructx2x.editing.batch import MANIFEST, run_batch
 
         editor = Editor.from_pretrained(model, device=device, dtype=dtype)
-    announce(editor.backbone.calibration, [row.instruction for row in rows])
+    announced = False
     with progress("Editing rows") as advance:
+
+        def on_row(done: int, total: int) -> None:
+            nonlocal announced
+            if not announced:
+                announce(editor.backbone.calibration, [row.instruction for row in rows])
+            announced = True
+            advance(to=done, total=total)
+
         entries = run_batch(
             editor,
             rows,
             out,
             inputs=[images],
             overwrite=overwrite,
-            on_row=lambda done, total: advance(to=done, total=total),
+            on_row=on_row,
             profile=profile,
             anatomy=anatomy,
             samples=samples,

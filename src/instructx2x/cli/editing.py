@@ -76,8 +76,15 @@ def edit(
     """
     reads = [model, anatomy, region, protect]
     study = _open(image, instruction, out, profile, model, device, dtype, overwrite, samples, reads)
-    said = announce(study.editor.backbone.calibration, [instruction])
+    said: list[str] | None = None
     with progress("Editing") as advance:
+
+        def on_step(done: int, total: int, latents: Any) -> None:
+            nonlocal said
+            if said is None:  # only now is it sure that nothing will be refused
+                said = announce(study.editor.backbone.calibration, [instruction])
+            advance(total=samples * total)
+
         result = study.edit(
             instruction,
             seed=seed,
@@ -93,9 +100,9 @@ def edit(
             protect=protect,
             scheduler=scheduler,
             keep_patient=keep_patient,
-            callback=lambda done, total, latents: advance(total=samples * total),
+            callback=on_step,
         )
-    _save(result, out, overwrite, said)
+    _save(result, out, overwrite, said or [])
 
 
 def guidance(

@@ -282,6 +282,8 @@ def _our_maps(study: Study, decision: Decision, view: View, anatomy: np.ndarray,
         warnings = ["no relevance was used: the whole anatomy is edited"]
     content = guidance.content_cells(frame, cells)
     fine = np.clip(frame.to_source(coarse * content), 0, 1)
+    if request.region is None:  # which a person may well have drawn in a rim
+        allowed = guidance.without_islands(allowed, fine, request.settings.threshold)
     guided = guidance.guidance_map(allowed, fine)
     mask = guidance.decide(guided, request.settings.threshold)
     return Maps(
