@@ -18,10 +18,11 @@ from instructx2x.anatomy.priors import packaged_priors
 from instructx2x.anatomy.pseudo_mask import PseudoMask, pseudo_mask
 from instructx2x.editing import guidance, official, relevance
 from instructx2x.editing.deciding import DONE, UNREACHED, Balance, Decision, decide
+from instructx2x.editing.placing import ONE_SIDED, place
 from instructx2x.editing.request import Request
 from instructx2x.errors import AnatomyError, InputError
 from instructx2x.imaging.geometry import Frame
-from instructx2x.instructions import Edit, opposite, render
+from instructx2x.instructions import Edit, Operation, opposite, render
 from instructx2x.models import Backbone
 
 if TYPE_CHECKING:
@@ -145,20 +146,38 @@ def decide_edits(study: Study, request: Request, view: View, relevance_noise: to
     if settings.profile.official or not settings.relevance:
         return Decision(request, (DONE,) * len(request.edits))
 
-    found: dict[Edit, np.ndarray] = {}
+    both: dict[Edit, np.ndarray] = {}
+
+    def differences(edit: Edit, undoing: Edit) -> np.ndarray:
+        if edit not in both:
+            texts = [render((edit,)), render((undoing,))]
+            both[edit] = _differences(study, texts, view, relevance_noise, _timesteps(study, request))
+        return both[edit]
 
     def balance(edit: Edit) -> Balance | None:
         least, undoing = calibration.get("least_balance", {}).get(edit.operation.value), opposite((edit,))
         if least is None or undoing is None:
             return None
         allowed = _allowed(request, _anatomy(study, request, (edit,)).values)
-        texts = [render((edit,)), render(undoing)]
-        found[edit], contrary = _differences(study, texts, view, relevance_noise, _timesteps(study, request))
-        return Balance(relevance.balance(found[edit], contrary, _where(allowed, view)), least)
+        return Balance(relevance.balance(*differences(edit, *undoing), _where(allowed, view)), least)
+
+    def by_side(edit: Edit) -> dict[str, float] | None:
+        taken = Edit(Operation.REMOVE, edit.finding, zone=edit.zone)
+        try:
+            sides = {side: _anatomy(study, request, (replace(taken, side=side),)).values for side in ONE_SIDED}
+        except AnatomyError:  # one of the sides has no place for it
+            return None
+        found = differences(taken, *opposite((taken,)))
+        return {side: relevance.balance(*found, _where(values > 0.5, view)) for side, values in sides.items()}
 
     decision = decide(request, study.editor.backbone, balance)
     edits = decision.request.edits
-    return replace(decision, differences=found.get(edits[0])) if len(edits) == 1 else decision
+    if len(edits) == 1 and edits[0] in both:
+        decision = replace(decision, differences=both[edits[0]][0])
+    # Who names a region, or an anatomy without sides, has said where. Of other models' balance nothing is known.
+    said = request.region is not None or settings.anatomy in ("none", "union")
+    measured = "remove" in calibration.get("least_balance", {})
+    return place(decision, study.editor.backbone, by_side) if measured and not said else decision
 
 
 def draw_noise(

@@ -76,6 +76,7 @@ def make_report(study: Study, request: Request, plan: Plan, image: Radiograph | 
             "text": request.instruction,
             "edits": [asdict(edit) for edit in request.edits],
             "outcomes": list(plan.decision.outcomes),
+            "carried_out": [] if plan.decision.nothing else [asdict(edit) for edit in done.edits],
             "given_to_model": done.text,
             "tokens": done.tokens,
             "token_limit": backbone.token_limit,
