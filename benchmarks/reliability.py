@@ -148,6 +148,7 @@ def main() -> None:
         print(markdown(("operation", "finding", "verifier's noise, log-odds", "moved the scorer"), lines))
         if options.write:
             content = json.loads(options.write.read_text()) | {"verifier_noise": limits, "reliability": told}
+            content.setdefault("measured", {})["edits judged"] = {"normals": options.films, "edits": len(cases)}
             atomic_write(options.write, lambda file: file.write_text(json.dumps(content, indent=1) + "\n"))
     except InstructX2XError as error:
         sys.exit(str(error))
