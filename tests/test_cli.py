@@ -292,6 +292,21 @@ def test_an_edit_writes_what_it_promises(run, tmp_path, make_chest, chest_file, 
     assert said.rstrip().endswith(NOTICE)
 
 
+def test_what_a_model_does_badly_is_said_before_and_once(run, tmp_path, chest_file, make_tiny_model):
+    counts = {"add": {"pleural effusion": {"moved": 1, "of": 8}}}
+    model = make_tiny_model(tmp_path / "m", calibration={"version": 1, "timesteps": {}, "reliability": counts})
+    code, said, _ = run("edit", chest_file, ADD, "--model", model, "-o", tmp_path / "out", *QUICK)
+    rarely = "warning: this model rarely draws pleural effusions convincingly (1 of 8 judged right)"
+    assert code == 0 and said.startswith(f"{rarely}\n") and said.count("rarely") == 1
+    assert "not measured\n" not in said.replace("under other edits of this model was not measured", "")
+
+
+def test_a_model_without_measurements_says_so_once(run, tmp_path, chest_file, tiny_model):
+    code, said, _ = run("edit", chest_file, ADD, "--model", tiny_model, "-o", tmp_path / "out", *QUICK)
+    assert code == 0 and said.count("how reliably this model carries out edits was not measured") == 1
+    assert "measured" not in "".join(json.loads((tmp_path / "out/chest/report.json").read_text())["warnings"])
+
+
 def test_same_seed_same_bytes_and_no_silent_overwriting(run, tmp_path, chest_file, tiny_model):
     args = ["edit", chest_file, ADD, "--model", tiny_model, *QUICK]
     assert run(*args, "-o", tmp_path / "a")[0] == run(*args, "-o", tmp_path / "b")[0] == 0

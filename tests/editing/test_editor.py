@@ -234,10 +234,9 @@ def test_what_holds_already_gives_the_source_back(make_tiny_model, tmp_path, mak
     # D of the instruction itself does not depend on its opposite, but for the last bits of another batch.
     least(1e-9, 1e-9)
     np.testing.assert_allclose(opened.guidance(ADD).relevance, without.relevance, atol=1e-4)
-    # Each operation has its own, the lower one counts for several, and a change and the official profile have none.
+    # Each operation has its own, and a change and the official profile have none.
     least(1e9, 1e-9)
     assert not opened.guidance(ADD).mask.any() and opened.guidance(REMOVE).mask.any()
-    assert opened.guidance(ADD + " " + REMOVE.replace("pleural effusion", "edema")).mask.any()
     least(1e9, 1e9)
     assert opened.guidance("Change the level of left pleural effusion from mild to moderate.").mask.any()
     assert opened.guidance(ADD, profile="official").mask.any()
@@ -324,10 +323,57 @@ def test_the_official_profile_hides_nothing(make_tiny_model, tmp_path, make_ches
     assert blank_of(opened, monkeypatch, REMOVE, profile="official")[0] is None
 
 
+def test_of_several_edits_those_that_hold_already_are_left_out(make_tiny_model, tmp_path, make_chest):
+    """Each edit is decided for itself; the model is told the others alone, and the report tells of all."""
+    plain = {"version": 1, "timesteps": {}, "text_guidance_of": {"remove": {"edema": 9.0}}}
+    opened = Editor.from_pretrained(make_tiny_model(tmp_path / "m", calibration=plain)).open(make_chest())
+    other = "Remove the finding of edema."
+
+    def least(add: float, remove: float) -> None:
+        opened.editor.backbone.calibration = plain | {"least_balance": {"add": add, "remove": remove}}
+
+    least(1e-9, 1e9)
+    both = opened.edit(f"{ADD} {other}", **QUICK)
+    alone = opened.edit(ADD, **QUICK)
+    told = both.report["instruction"]
+    assert [edit["finding"] for edit in told["edits"]] == ["pleural effusion", "edema"]
+    assert told["given_to_model"] == ADD and told["tokens"] == alone.report["instruction"]["tokens"]
+    assert told["outcomes"][0] == "done" and told["outcomes"][1].startswith("skipped: ")
+    (warning, _) = (line for line in both.report["warnings"] if "hold" in line)
+    assert other in warning and "skipped" in warning
+    # As if nothing else had been asked for, to the last bit; the guidance of what is left out counts no more.
+    assert both.report["parameters"] == alone.report["parameters"]
+    np.testing.assert_array_equal(both.image.pixels, alone.image.pixels)
+    np.testing.assert_array_equal(both.guidance, alone.guidance)
+    assert [entry["finding"] for entry in both.report["verification"]["findings"]] == ["pleural effusion"]
+    assert [found["least_balance"] for found in both.report["relevance"]["balances"]] == [1e-9, 1e9]
+    np.testing.assert_array_equal(opened.guidance(f"{ADD} {other}").guidance, alone.guidance)
+
+    least(1e-9, 1e-9)
+    every = opened.edit(f"{ADD} {other}", **QUICK).report
+    assert every["instruction"]["outcomes"] == ["done", "done"] and every["parameters"]["text_guidance"] == 9
+    least(1e9, 1e9)
+    held = opened.edit(f"{ADD} {other}", samples=2, **QUICK)
+    assert not held.mask.any() and not held.mask_frequency.any()
+    np.testing.assert_array_equal(held.image.pixels, held.source.pixels)
+    assert all(outcome.startswith("skipped: ") for outcome in held.report["instruction"]["outcomes"])
+    # A change that no balance is known of is done, and so is all where no relevance is used.
+    mixed = f"{other} Change the level of left pleural effusion to severe."
+    assert opened.guidance(mixed).report["instruction"]["outcomes"][1] == "done"
+    assert opened.guidance(f"{ADD} {other}", relevance=False).report["instruction"]["outcomes"] == ["done", "done"]
+
+
+def test_an_edit_that_reaches_nothing_is_not_said_to_be_done(make_tiny_model, tmp_path, make_chest):
+    quiet = {"version": 1, "timesteps": {"800": {"null_p99": 1e3, "inside_median": 1e4}}}
+    opened = Editor.from_pretrained(make_tiny_model(tmp_path / "m", calibration=quiet)).open(make_chest())
+    (outcome,) = opened.guidance(ADD).report["instruction"]["outcomes"]
+    assert outcome.startswith("skipped: ") and "threshold" in outcome
+
+
 def test_uncalibrated_is_said_and_normalised_inside_the_anatomy(uncalibrated, make_chest):
     """Rows 7 and 8."""
     result = uncalibrated.open(make_chest()).edit(ADD, **QUICK)
-    assert any("uncalibrated" in warning for warning in result.report["warnings"])
+    assert not any("uncalibrated" in warning for warning in result.report["warnings"]), "a fact of the model"
     assert "uncalibrated" in result.report["relevance"]["normalised"]
     assert result.report["model"]["calibrated"] is False
     assert_confined(result)

@@ -90,3 +90,46 @@ def test_nothing_where_the_guidance_is_zero_is_ever_edited(threshold):
     mask = guidance.decide(guided, threshold)
     assert not mask[0] and mask[-1] and mask.dtype == bool
     assert np.array_equal(mask[1:], guided[1:] >= np.float32(threshold))
+
+
+def _rimmed():
+    """A pseudo mask with a core and a wide rim, and a relevance of three spots: in the core, beside it, in the rim."""
+    pseudo, relevance = np.full((40, 40), 0.3, np.float32), np.zeros((40, 40), np.float32)
+    pseudo[10:20, 10:20] = 1
+    relevance[12:15, 12:15] = 0.9
+    relevance[17:24, 17:24] = 0.8  # from the core into the rim
+    relevance[34:37, 5:9] = 1
+    return pseudo, relevance
+
+
+def test_islands_in_the_rim_are_closed_and_nothing_else():
+    pseudo, relevance = _rimmed()
+    kept = guidance.without_islands(pseudo, relevance, 0.1)
+    mask = guidance.decide(guidance.guidance_map(kept, relevance), 0.1)
+    assert mask[12:15, 12:15].all() and mask[17:24, 17:24].all() and not mask[30:].any()
+    expected = pseudo.copy()
+    expected[34:37, 5:9] = 0
+    np.testing.assert_array_equal(kept, expected)
+    assert kept.dtype == pseudo.dtype
+    # A threshold that the rim never reaches leaves no island, and so nothing to close.
+    np.testing.assert_array_equal(guidance.without_islands(pseudo, relevance, 0.5), pseudo)
+
+
+def test_a_mask_of_islands_alone_stays():
+    pseudo, relevance = _rimmed()
+    relevance[10:25] = 0
+    np.testing.assert_array_equal(guidance.without_islands(pseudo, relevance, 0.1), pseudo)
+    flat = np.zeros((8, 8), np.float32)
+    np.testing.assert_array_equal(guidance.without_islands(flat, flat, 0.1), flat)
+
+
+def test_no_anatomy_has_no_islands():
+    open_everywhere, relevance = np.ones((40, 40), np.float32), _rimmed()[1]
+    np.testing.assert_array_equal(guidance.without_islands(open_everywhere, relevance, 0.1), open_everywhere)
+
+
+@pytest.mark.parametrize("highest", [0.15, 0.6, 1.0])
+def test_a_faint_pseudo_mask_has_a_core_of_its_own(highest):
+    pseudo, relevance = _rimmed()
+    kept = guidance.without_islands(pseudo * highest, relevance, 0.01)
+    assert kept[12:24, 12:24].all() and not kept[34:37, 5:9].any()

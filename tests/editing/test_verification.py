@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from instructx2x.editing import Editor, study
-from instructx2x.editing.verification import direction, preferences, verify
+from instructx2x.editing.verification import direction, locate, preferences, verify
 from instructx2x.evaluation.judges import load_judge
 from instructx2x.instructions import parse
 
@@ -41,19 +41,82 @@ def editor(tiny_model):
 def test_the_instruction_gives_the_direction(instruction, way):
     (edit,) = parse(instruction)
     assert direction(edit) == way
-    before, after = np.array([0.5, 0.4, 0.5]), np.array([0.5, 0.6, 0.5])
-    (entry,) = verify(FixedJudge(), [edit], before, after)["findings"]
-    assert entry["moved_as_asked"] == {1: True, -1: False, 0: None}[way]
-    assert (entry["before"], entry["after"], entry["auc"]) == (0.4, 0.6, 0.7)
-    (entry,) = verify(FixedJudge(), [edit], before, before)["findings"]
-    assert entry["moved_as_asked"] == (None if way == 0 else False)
+
+
+NOISE = {"add": {"pleural effusion": 0.5}, "remove": {"pleural effusion": 0.2}}
+
+
+def _scores(odds):
+    """Scores of FixedJudge's findings with the effusion's log-odds."""
+    return np.array([1 / (1 + np.exp(-odds)), 0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("instruction", "movement", "verdict"),
+    [
+        ("Add the finding of pleural effusion.", 0.6, "moved"),
+        ("Add the finding of pleural effusion.", 0.4, "did not move"),
+        ("Add the finding of pleural effusion.", -0.6, "did not move"),
+        ("Add the finding of pleural effusion.", 0, "did not move"),
+        ("Remove the finding of pleural effusion.", -0.3, "moved"),
+        ("Remove the finding of pleural effusion.", -0.1, "did not move"),
+        ("Remove the finding of pleural effusion.", 0.3, "did not move"),
+        ("Change the level of pleural effusion from small to large.", 0.4, "did not move"),
+        ("Change the level of pleural effusion from large to small.", -0.4, "moved"),
+        ("Change the level of pleural effusion to large.", 3, "cannot tell"),
+        ("Add the finding of left pleural effusion. Remove the finding of right pleural effusion.", 3, "cannot tell"),
+    ],
+)
+@pytest.mark.parametrize("start", [-4.0, 0.0, 2.0])
+def test_only_what_is_beyond_the_judges_own_noise_has_moved(instruction, movement, verdict, start):
+    told = verify(FixedJudge(), parse(instruction), _scores(start), _scores(start + movement), NOISE)
+    for entry in told["findings"]:
+        assert entry["verdict"] == verdict and (entry["auc"], json.dumps(entry)) == (0.8, json.dumps(entry))
+        assert ("why" in entry) == (verdict == "cannot tell")
+        if verdict != "cannot tell":
+            assert abs(entry["movement"]) == pytest.approx(abs(movement), abs=1e-3)
+
+
+@pytest.mark.parametrize("noise", [None, {}, {"add": {}}, {"add": None}, {"remove": {"pleural effusion": 0.1}}])
+def test_without_a_noise_nothing_can_be_told(noise):
+    (entry,) = verify(FixedJudge(), parse("Add the finding of pleural effusion."), _scores(0), _scores(3), noise)[
+        "findings"
+    ]
+    assert entry["verdict"] == "cannot tell" and "not measured" in entry["why"] and entry["movement"] == 3
+
+
+@pytest.mark.parametrize("finding", ["edema", "nodule"])
+@pytest.mark.parametrize("auc", [None, 0.7499])
+def test_a_judge_that_tells_a_finding_badly_cannot_tell(finding, auc):
+    judge = FixedJudge()
+    judge.auc = {} if auc is None else {finding: auc}
+    noise = {"add": {finding: 0.0}}
+    (entry,) = verify(judge, parse(f"Add the finding of {finding}."), np.full(3, 0.1), np.full(3, 0.9), noise)[
+        "findings"
+    ]
+    assert entry["verdict"] == "cannot tell" and "AUC" in entry["why"] and entry["before"] == 0.1
+    judge.auc = {finding: 0.75}
+    (entry,) = verify(judge, parse(f"Add the finding of {finding}."), np.full(3, 0.1), np.full(3, 0.9), noise)[
+        "findings"
+    ]
+    assert entry["verdict"] == "moved"
+
+
+def test_where_the_change_lies():
+    (edit,) = parse("Add the finding of left pleural effusion.")
+    change, anatomy = np.zeros((4, 8), np.float32), np.zeros((4, 8), bool)
+    assert locate(edit, change, anatomy, 0.5) == {"in_anatomy": None, "on_side": None}, "nothing changed"
+    change[0, 7], change[0, 0], anatomy[:, 6:] = 0.3, -0.1, True
+    assert locate(edit, change, anatomy, 0.5) == {"in_anatomy": 0.75, "on_side": 0.75}
+    (both,) = parse("Add the finding of bilateral pleural effusion.")
+    assert locate(both, change, None, 0.5) == {"in_anatomy": None, "on_side": None}
 
 
 def test_an_unknown_finding_is_said_to_be_unknown():
-    told = verify(FixedJudge(), parse("Add the findings of scoliosis and edema."), np.zeros(3), np.ones(3))
-    unknown, known = told["findings"]
-    assert set(unknown) == {"operation", "finding", "note"} and "does not know scoliosis" in unknown["note"]
-    assert known["moved_as_asked"] is True and json.dumps(told)
+    edits = parse("Add the findings of scoliosis and pleural effusion.")
+    unknown, known = verify(FixedJudge(), edits, np.full(3, 0.1), np.full(3, 0.9), NOISE)["findings"]
+    assert set(unknown) == {"operation", "finding", "verdict", "why"} and "does not know scoliosis" in unknown["why"]
+    assert unknown["verdict"] == "cannot tell" and known["verdict"] == "moved"
 
 
 def test_preference_is_the_movement_asked_less_the_movement_of_others():
@@ -84,7 +147,18 @@ def test_the_report_holds_the_verifiers_scores_of_source_and_edit(editor, make_c
     assert told["judge"] == "verifier" and "preferred_seed" not in told
     edema, scoliosis = told["findings"]
     assert [edema["before"], edema["after"]] == pytest.approx(scores.tolist(), abs=1e-4)
-    assert edema["auc"] == judge.auc["edema"] and "note" in scoliosis
+    assert edema["auc"] == judge.auc["edema"] and "does not know" in scoliosis["why"]
+    # The pseudo mask of both was followed, so that no change lies outside; the tiny model has no measured noise.
+    assert 0 < edema["in_anatomy"] <= 1 and edema["on_side"] is None and edema["verdict"] == "cannot tell"
+
+
+def test_the_verdict_follows_the_noise_of_the_model(make_tiny_model, tmp_path, make_chest):
+    quiet = {"version": 1, "timesteps": {}, "verifier_noise": {"add": {"edema": 0.0}, "remove": {"edema": 30.0}}}
+    opened = Editor.from_pretrained(make_tiny_model(tmp_path / "m", calibration=quiet)).open(make_chest())
+    (added,) = opened.edit("Add the finding of edema.", **QUICK).report["verification"]["findings"]
+    assert added["noise"] == 0 and added["verdict"] == ("moved" if added["movement"] > 0 else "did not move")
+    (removed,) = opened.edit("Remove the finding of edema.", **QUICK).report["verification"]["findings"]
+    assert removed["noise"] == 30 and removed["verdict"] == "did not move"
 
 
 def test_the_sample_preferred_is_the_best_of_all(editor, make_chest):

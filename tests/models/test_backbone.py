@@ -281,6 +281,14 @@ def test_unknown_device_and_dtype(tiny_model):
         '{"version": 1, "timesteps": {}, "least_balance": 0.4}',
         '{"version": 1, "timesteps": {}, "least_balance": {"add": 0}}',
         '{"version": 1, "timesteps": {}, "least_balance": {"add": 0.4, "remove": "x"}}',
+        '{"version": 1, "timesteps": {}, "verifier_noise": 0.4}',
+        '{"version": 1, "timesteps": {}, "verifier_noise": {"add": {"edema": -0.1}}}',
+        '{"version": 1, "timesteps": {}, "verifier_noise": {"add": {"edema": NaN}}}',
+        '{"version": 1, "timesteps": {}, "reliability": {"add": 3}}',
+        '{"version": 1, "timesteps": {}, "reliability": {"add": {"edema": {"moved": 1}}}}',
+        '{"version": 1, "timesteps": {}, "reliability": {"add": {"edema": {"moved": 0, "of": 0}}}}',
+        '{"version": 1, "timesteps": {}, "reliability": {"add": {"edema": {"moved": 4, "of": 3}}}}',
+        '{"version": 1, "timesteps": {}, "reliability": {"add": {"edema": {"moved": 0.5, "of": 3}}}}',
     ],
 )
 def test_a_wrong_calibration_is_refused(copy, content):

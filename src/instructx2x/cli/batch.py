@@ -10,6 +10,7 @@ import typer
 
 from instructx2x import NOTICE
 from instructx2x.cli.console import one_line, stderr
+from instructx2x.cli.editing import announce
 from instructx2x.cli.options import (
     Anatomy,
     Device,
@@ -93,14 +94,23 @@ def batch(
         from instructx2x.editing.batch import MANIFEST, run_batch
 
         editor = Editor.from_pretrained(model, device=device, dtype=dtype)
+    announced = False
     with progress("Editing rows") as advance:
+
+        def on_row(done: int, total: int) -> None:
+            nonlocal announced
+            if not announced:
+                announce(editor.backbone.calibration, [row.instruction for row in rows])
+            announced = True
+            advance(to=done, total=total)
+
         entries = run_batch(
             editor,
             rows,
             out,
             inputs=[images],
             overwrite=overwrite,
-            on_row=lambda done, total: advance(to=done, total=total),
+            on_row=on_row,
             profile=profile,
             anatomy=anatomy,
             samples=samples,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from instructx2x.cli.options import (
     TextGuidance,
     Threshold,
 )
+from instructx2x.errors import InstructionError
 from instructx2x.progress import progress
 
 if TYPE_CHECKING:
@@ -75,7 +76,15 @@ def edit(
     """
     reads = [model, anatomy, region, protect]
     study = _open(image, instruction, out, profile, model, device, dtype, overwrite, samples, reads)
+    said: list[str] | None = None
     with progress("Editing") as advance:
+
+        def on_step(done: int, total: int, latents: Any) -> None:
+            nonlocal said
+            if said is None:  # only now is it sure that nothing will be refused
+                said = announce(study.editor.backbone.calibration, [instruction])
+            advance(total=samples * total)
+
         result = study.edit(
             instruction,
             seed=seed,
@@ -91,9 +100,9 @@ def edit(
             protect=protect,
             scheduler=scheduler,
             keep_patient=keep_patient,
-            callback=lambda done, total, latents: advance(total=samples * total),
+            callback=on_step,
         )
-    _save(result, out, overwrite)
+    _save(result, out, overwrite, said or [])
 
 
 def guidance(
@@ -173,13 +182,36 @@ def _open(
         return Editor.from_pretrained(model, device=device, dtype=dtype).open(radiograph)
 
 
-def _save(result: Guidance, out: Path, overwrite: bool) -> None:
-    """Write a result and say what it is."""
+def announce(calibration: Mapping[str, Any] | None, instructions: Iterable[str]) -> list[str]:
+    """Say before any picture is made what a model does badly, each thing once; the warnings that were said."""
+    from instructx2x.editing.reliability import NOT_MEASURED, announcements
+    from instructx2x.instructions import parse
+
+    said: dict[str, None] = {}
+    for instruction in dict.fromkeys(instructions):
+        try:
+            said |= dict.fromkeys(announcements(calibration, parse(instruction)))
+        except InstructionError:  # told of later; and the official profile takes any text
+            continue
+    for warning in said:
+        print(one_line(f"warning: {warning}"))
+    if not (calibration or {}).get("reliability"):
+        print(f"note: {NOT_MEASURED}")
+    return list(said)
+
+
+def _save(result: Guidance, out: Path, overwrite: bool, said: Sequence[str] = ()) -> None:
+    """Write a result and say what it is, but for the warnings that were said before."""
     folder = result.save(out, overwrite=overwrite)
     report = result.report
     mask = report["mask"]
     print(one_line(f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}"))
-    print(one_line(f"instruction: {report['instruction']['given_to_model']}"))
+    told = report["instruction"]
+    print(one_line(f"instruction: {told['given_to_model']}"))
+    if len(told["edits"]) > 1:
+        for edit, outcome in zip(told["edits"], told["outcomes"], strict=True):
+            where = [edit[name] for name in ("level", "side", "zone") if edit[name]]
+            print(one_line(f"{' '.join((edit['operation'], *where, edit['finding']))}: {outcome}"))
     print(f"mask: {mask['fraction']:.1%} of the image, {mask['pixels']} pixels")
     if "pixels_changed" in report:
         outside = report["pixels_changed_outside_mask"]
@@ -187,19 +219,25 @@ def _save(result: Guidance, out: Path, overwrite: bool) -> None:
     for line in _verified(report.get("verification", {"findings": []})):
         print(one_line(line))
     for warning in report["warnings"]:
-        print(one_line(f"warning: {warning}"))
+        if warning not in said:
+            print(one_line(f"warning: {warning}"))
     print(NOTICE)
 
 
 def _verified(verification: dict[str, Any]) -> Iterator[str]:
     """What the verifier says, a line a finding, and which sample it prefers."""
     for entry in verification["findings"]:
-        if "note" in entry:
-            yield f"verifier: {entry['note']}"
-            continue
-        moved = {True: "moved as asked", False: "did not move as asked", None: "no direction was asked"}
-        moved_how = moved[entry["moved_as_asked"]]
-        scores = f"{entry['before']:.2f} before, {entry['after']:.2f} after"
-        yield f"verifier: {entry['finding']} {scores}: {moved_how} (its AUC on held-out patients: {entry['auc']:.2f})"
+        said = f"verifier: {entry['finding']}"
+        if "before" in entry:
+            said += f" {entry['before']:.2f} before, {entry['after']:.2f} after"
+        said += f": {entry['verdict']}"
+        if "why" in entry:
+            said += f": {entry['why']}"
+        elif "noise" in entry:
+            said += f" ({entry['movement']:+.2f} log-odds as asked, {entry['noise']:.2f} under other edits)"
+        for name, where in (("in_anatomy", "inside its anatomy"), ("on_side", "on the side named")):
+            if entry[name] is not None:
+                said += f"; {entry[name]:.0%} of the change {where}"
+        yield said
     if verification.get("preferred_seed") is not None:
         yield f"verifier: prefers the sample of seed {verification['preferred_seed']}"

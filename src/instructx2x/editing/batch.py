@@ -262,6 +262,7 @@ def _done(row: Row, report: dict[str, Any]) -> Entry:
         "folder": row.folder,
         "edited": report["written_as"],
         "given_to_model": report["instruction"]["given_to_model"],
+        "outcomes": report["instruction"]["outcomes"],
         "mask_fraction": report["mask"]["fraction"],
         "pixels_changed": report["pixels_changed"],
         "verification": report["verification"],

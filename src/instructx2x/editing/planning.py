@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,13 @@ from instructx2x.anatomy.official import load_official_masks, mentioned, officia
 from instructx2x.anatomy.priors import packaged_priors
 from instructx2x.anatomy.pseudo_mask import PseudoMask, pseudo_mask
 from instructx2x.editing import guidance, official, relevance
+from instructx2x.editing.deciding import DONE, UNREACHED, Balance, Decision, decide
+from instructx2x.editing.placing import ONE_SIDED, place
 from instructx2x.editing.request import Request
 from instructx2x.editing.verification import direction
 from instructx2x.errors import AnatomyError, InputError
 from instructx2x.imaging.geometry import Frame
-from instructx2x.instructions import Edit, opposite, render
+from instructx2x.instructions import Edit, Operation, opposite, render
 from instructx2x.models import Backbone
 
 # Guidance from which on a model that heals sees nothing of the source. At the threshold it still sees all.
@@ -118,8 +120,12 @@ class Maps:
 
 @dataclass(frozen=True)
 class Plan:
-    """A request, made ready for sampling. `seconds` goes on counting afterwards."""
+    """A request, made ready for sampling. `seconds` goes on counting afterwards.
 
+    `decision` says which of the edits are carried out: its request is what all else here belongs to.
+    """
+
+    decision: Decision
     view: View
     draw: Draw
     anatomy: PseudoMask
@@ -152,11 +158,57 @@ def make_plan(study: Study, request: Request, noise: torch.Tensor | None, releva
     with clock("encoding"):
         view = study.view("squash" if request.settings.profile.official else "letterbox")
     draw = draw_noise(study.editor.backbone, request, request.seed, noise, relevance_noise)
-    with clock("anatomy"):
-        anatomy = _anatomy(study, request, request.edits)
     with clock("relevance"):
-        maps = make_maps(study, request, view, anatomy, draw.relevance_noise)
-    return Plan(view, draw, anatomy, maps, clock.seconds)
+        decision = decide_edits(study, request, view, draw.relevance_noise)
+    with clock("anatomy"):
+        anatomy = _anatomy(study, decision.request, decision.request.edits)
+    with clock("relevance"):
+        maps = make_maps(study, decision, view, anatomy, draw.relevance_noise)
+    if not maps.mask.any():
+        unreached = tuple(UNREACHED if outcome == DONE else outcome for outcome in decision.outcomes)
+        decision = replace(decision, outcomes=unreached)
+    return Plan(decision, view, draw, anatomy, maps, clock.seconds)
+
+
+def decide_edits(study: Study, request: Request, view: View, relevance_noise: torch.Tensor) -> Decision:
+    """Which edits are to be done, by the model's own measure: all, where it has none or no relevance is used."""
+    calibration = study.editor.backbone.calibration or {}
+    settings = request.settings
+    if settings.profile.official or not settings.relevance:
+        return Decision(request, (DONE,) * len(request.edits))
+
+    both: dict[Edit, np.ndarray] = {}
+
+    def differences(edit: Edit, undoing: Edit) -> np.ndarray:
+        if edit not in both:
+            texts = [render((edit,)), render((undoing,))]
+            both[edit] = _differences(study, texts, view, relevance_noise, _timesteps(study, request))
+        return both[edit]
+
+    def balance(edit: Edit) -> Balance | None:
+        least, undoing = calibration.get("least_balance", {}).get(edit.operation.value), opposite((edit,))
+        if least is None or undoing is None:
+            return None
+        allowed = _allowed(request, _anatomy(study, request, (edit,)).values)
+        return Balance(relevance.balance(*differences(edit, *undoing), _where(allowed, view)), least)
+
+    def by_side(edit: Edit) -> dict[str, float] | None:
+        taken = Edit(Operation.REMOVE, edit.finding, zone=edit.zone)
+        try:
+            sides = {side: _anatomy(study, request, (replace(taken, side=side),)).values for side in ONE_SIDED}
+        except AnatomyError:  # one of the sides has no place for it
+            return None
+        found = differences(taken, *opposite((taken,)))
+        return {side: relevance.balance(*found, _where(values > 0.5, view)) for side, values in sides.items()}
+
+    decision = decide(request, study.editor.backbone, balance)
+    edits = decision.request.edits
+    if len(edits) == 1 and edits[0] in both:
+        decision = replace(decision, differences=both[edits[0]][0])
+    # Who names a region, or an anatomy without sides, has said where. Of other models' balance nothing is known.
+    said = request.region is not None or settings.anatomy in ("none", "union")
+    measured = "remove" in calibration.get("least_balance", {})
+    return place(decision, study.editor.backbone, by_side) if measured and not said else decision
 
 
 def draw_noise(
@@ -215,10 +267,41 @@ def _official_anatomy(instruction: str, chosen: str | Path, size: int) -> Pseudo
     return PseudoMask(values, "official", sources, opened)
 
 
-def make_maps(study: Study, request: Request, view: View, anatomy: PseudoMask, relevance_noise: torch.Tensor) -> Maps:
+def make_maps(study: Study, decision: Decision, view: View, anatomy: PseudoMask, relevance_noise: torch.Tensor) -> Maps:
     """Relevance, guidance and mask of one draw of noise."""
-    make = _official_maps if request.settings.profile.official else _our_maps
-    return make(study, request, view, anatomy.values, relevance_noise)
+    if decision.request.settings.profile.official:
+        return _official_maps(study, decision.request, view, anatomy.values, relevance_noise)
+    return _our_maps(study, decision, view, anatomy.values, relevance_noise)
+
+
+def seeds_mask(study: Study, plan: Plan, request: Request, relevance_noise: torch.Tensor) -> np.ndarray:
+    """(H, W) bool: the mask that a request, planned before, would have with other relevance noise."""
+    decision = decide_edits(study, request, plan.view, relevance_noise)
+    same = decision.request.edits == plan.decision.request.edits
+    anatomy = plan.anatomy if same else _anatomy(study, decision.request, decision.request.edits)
+    return make_maps(study, decision, plan.view, anatomy, relevance_noise).mask
+
+
+def _allowed(request: Request, anatomy: np.ndarray) -> np.ndarray:
+    """A pseudo mask with what the user named: (H, W) float32 in [0, 1]."""
+    if request.region is not None:
+        anatomy = anatomy * request.region.pixels
+    if request.protect is not None:
+        anatomy = anatomy * ~request.protect.pixels
+    return anatomy
+
+
+def _where(allowed: np.ndarray, view: View) -> np.ndarray:
+    """(h, w) bool: the latent cells that a pseudo mask allows."""
+    return guidance.any_in_cells(allowed > 0, view.frame, view.z0.shape[-1])
+
+
+def _timesteps(study: Study, request: Request) -> list[int]:
+    """Of the relevance: those that the model was calibrated at, else the profile's."""
+    backbone = study.editor.backbone
+    count = backbone.scheduler.config.num_train_timesteps
+    calibrated = (backbone.calibration or {}).get("timesteps", {})
+    return sorted(map(int, calibrated)) or [int(level * count) for level in request.settings.profile.timesteps]
 
 
 def _differences(
@@ -237,15 +320,12 @@ def _differences(
     )
 
 
-def _our_maps(study: Study, request: Request, view: View, allowed: np.ndarray, noise: torch.Tensor) -> Maps:
+def _our_maps(study: Study, decision: Decision, view: View, anatomy: np.ndarray, noise: torch.Tensor) -> Maps:
     """Maps at the source's size, and the one decision that both masks follow."""
-    frame, cells = view.frame, view.z0.shape[-1]
-    if request.region is not None:
-        allowed = allowed * request.region.pixels
-    if request.protect is not None:
-        allowed = allowed * ~request.protect.pixels
+    request, frame, cells = decision.request, view.frame, view.z0.shape[-1]
+    allowed = _allowed(request, anatomy)
     if request.settings.relevance:
-        coarse, spread, scale, warnings = _our_relevance(study, request, view, allowed, noise)
+        coarse, spread, scale, warnings = _our_relevance(study, decision, view, allowed, noise)
     else:
         coarse, spread = np.ones((cells, cells), np.float32), np.zeros((cells, cells), np.float32)
         scale = {"normalised": "not used: 1 everywhere", "draws": 0, "timesteps": []}
@@ -254,6 +334,8 @@ def _our_maps(study: Study, request: Request, view: View, allowed: np.ndarray, n
         coarse = relevance.close_holes(coarse)
     content = guidance.content_cells(frame, cells)
     fine = np.clip(frame.to_source(coarse * content), 0, 1)
+    if request.region is None:  # which a person may well have drawn in a rim
+        allowed = guidance.without_islands(allowed, fine, request.settings.threshold)
     guided = guidance.guidance_map(allowed, fine)
     mask = guidance.decide(guided, request.settings.threshold)
     reached = guidance.latent_mask(mask, frame, cells)
@@ -307,52 +389,30 @@ def brightness_direction(edits: Sequence[Edit]) -> int:
     return -1 if findings <= DENSE else 1 if findings <= LUCENT else 0
 
 
-def _least_balance(calibration: Mapping[str, Any], edits: Sequence[Edit]) -> float | None:
-    """The balance under which edits are taken to hold already: of several operations the lower one.
-
-    None where the model's own is not known for each of them.
-    """
-    known = calibration.get("least_balance", {})
-    asked = {edit.operation.value for edit in edits}
-    return min(known[operation] for operation in asked) if asked <= known.keys() else None
-
-
 def _our_relevance(
-    study: Study, request: Request, view: View, allowed: np.ndarray, noise: torch.Tensor
+    study: Study, decision: Decision, view: View, allowed: np.ndarray, noise: torch.Tensor
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any], list[str]]:
     """R and its spread on the latent cells, how it was normalised, and warnings."""
-    backbone = study.editor.backbone
-    where = guidance.any_in_cells(allowed > 0, view.frame, view.z0.shape[-1])
-    calibration = backbone.calibration or {}
-    entries = {int(t): entry for t, entry in calibration.get("timesteps", {}).items()}
-    train_timesteps = backbone.scheduler.config.num_train_timesteps
-    timesteps = sorted(entries) or [int(level * train_timesteps) for level in request.settings.profile.timesteps]
-    least = _least_balance(calibration, request.edits)
-    undoing = None if least is None else opposite(request.edits)
-    texts = [request.text] if undoing is None else [request.text, render(undoing)]
-    found = _differences(study, texts, view, noise, timesteps)
+    entries = {int(t): entry for t, entry in (study.editor.backbone.calibration or {}).get("timesteps", {}).items()}
+    timesteps = _timesteps(study, decision.request)
+    found = decision.differences
+    if found is None:
+        (found,) = _differences(study, [decision.request.text], view, noise, timesteps)
     scale: dict[str, Any] = {"draws": len(noise), "timesteps": timesteps}
-    warnings = []
     if entries:
         scale["normalised"] = "calibrated"
         limits = [[entries[t][name] for t in timesteps] for name in ("null_p99", "inside_median")]
-        coarse, spread = relevance.normalise_calibrated(found[0], *limits)
+        coarse, spread = relevance.normalise_calibrated(found, *limits)
     else:
+        # However weak it is, the strongest place inside the anatomy is then edited.
         scale["normalised"] = "uncalibrated: relative to the anatomy"
-        coarse, spread = relevance.normalise_inside(found[0], where)
-        warnings.append(
-            "uncalibrated: this model has no scale of its own, so the strongest place inside the anatomy is edited "
-            + ("even when nothing is to be done" if undoing is None else "however weak it is")
-        )
-    if undoing is not None:
-        scale["balance"], scale["least_balance"] = round(relevance.balance(found[0], found[1], where), 4), least
-        if scale["balance"] < least:
-            coarse = np.zeros_like(coarse)
-            warnings.append(
-                "what is asked seems to hold already: the model would change more for the opposite (balance "
-                f"{scale['balance']:.2f}, least {least:.2f}); --no-relevance, relevance=False, edits all the same"
-            )
-    return coarse, spread, scale, warnings
+        coarse, spread = relevance.normalise_inside(found, _where(allowed, view))
+    told = [of and {"balance": round(of.value, 4), "least_balance": of.least} for of in decision.balances]
+    if any(told):
+        scale |= told[0] if len(told) == 1 else {"balances": told}
+    if decision.nothing:
+        coarse = np.zeros_like(coarse)
+    return coarse, spread, scale, list(decision.warnings)
 
 
 def _official_maps(study: Study, request: Request, view: View, allowed: np.ndarray, noise: torch.Tensor) -> Maps:

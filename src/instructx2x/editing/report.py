@@ -11,6 +11,7 @@ import torch
 
 import instructx2x
 from instructx2x.editing.planning import Plan
+from instructx2x.editing.reliability import reliability
 from instructx2x.editing.request import Request
 from instructx2x.files import digest
 from instructx2x.imaging.radiograph import Radiograph
@@ -53,7 +54,9 @@ def model(backbone: Backbone) -> dict[str, Any]:
 
 def make_report(study: Study, request: Request, plan: Plan, image: Radiograph | None = None) -> dict[str, Any]:
     """Everything that was done. `image` is the edited one, if an edit was made."""
-    backbone, settings, source, maps = study.editor.backbone, request.settings, study.radiograph, plan.maps
+    backbone, source, maps = study.editor.backbone, study.radiograph, plan.maps
+    done = plan.decision.request
+    settings = done.settings
     warnings = [*source.warnings, *request.warnings, *plan.anatomy.warnings, *maps.warnings]
     if not maps.mask.any():
         warnings.append("nothing to edit: the guidance is below the threshold everywhere")
@@ -72,11 +75,14 @@ def make_report(study: Study, request: Request, plan: Plan, image: Radiograph | 
         "instruction": {
             "text": request.instruction,
             "edits": [asdict(edit) for edit in request.edits],
-            "given_to_model": request.text,
-            "tokens": request.tokens,
+            "outcomes": list(plan.decision.outcomes),
+            "carried_out": [] if plan.decision.nothing else [asdict(edit) for edit in done.edits],
+            "given_to_model": done.text,
+            "tokens": done.tokens,
             "token_limit": backbone.token_limit,
         },
         "model": model(backbone),
+        "reliability": reliability(backbone.calibration, request.edits),
         "profile": settings.profile.name,
         "seed": request.seed,
         "parameters": {

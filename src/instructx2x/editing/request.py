@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from instructx2x.editing import profiles
+from instructx2x.editing.reliability import announcements
 from instructx2x.errors import InputError, InstructionError
 from instructx2x.files import label
 from instructx2x.imaging.pictures import open_picture
@@ -57,6 +59,7 @@ class Request:
         settings: the profile with the user's choices.
         region, protect: where alone, and where never to edit, or None.
         warnings: what the report must say about them.
+        choices: of the user, from which the settings were resolved: keywords of `profiles.resolve`.
     """
 
     instruction: str
@@ -68,6 +71,7 @@ class Request:
     region: Area | None
     protect: Area | None
     warnings: list[str]
+    choices: Mapping[str, Any] = field(default_factory=dict)
 
 
 def check_request(
@@ -102,7 +106,7 @@ def check_request(
         edits, not_understood = (), error
     steps = backbone.scheduler.config.num_train_timesteps
     settings = profiles.resolve(profile, backbone.calibration, steps, edits, **choices)
-    warnings = []
+    warnings = announcements(backbone.calibration, edits)
     if settings.profile.official:
         if region is not None or protect is not None:
             raise InputError("the official profile knows no region and no protect: leave them out")
@@ -132,7 +136,17 @@ def check_request(
         _read_region(region, "region", shape),
         _read_region(protect, "protect", shape),
         warnings,
+        choices,
     )
+
+
+def only(request: Request, backbone: Backbone, edits: Sequence[Edit]) -> Request:
+    """The request with some of its edits alone, as if no others had been asked for."""
+    text = render(edits)
+    steps = backbone.scheduler.config.num_train_timesteps
+    profile = request.settings.profile.name
+    settings = profiles.resolve(profile, backbone.calibration, steps, edits, **request.choices)
+    return replace(request, edits=tuple(edits), text=text, tokens=backbone.count_tokens(text), settings=settings)
 
 
 def check_samples(samples: int) -> int:

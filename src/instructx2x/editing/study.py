@@ -13,17 +13,28 @@ import torch
 from diffusers import SchedulerMixin
 
 from instructx2x.anatomy.lungs import Lungs, segment_lungs
+from instructx2x.anatomy.pseudo_mask import pseudo_mask
 from instructx2x.editing import compositing, guidance, official, sampling
-from instructx2x.editing.planning import Clock, Draw, Plan, View, brightness_direction, draw_noise, make_maps, make_plan
+from instructx2x.editing.planning import (
+    Clock,
+    Draw,
+    Plan,
+    View,
+    brightness_direction,
+    draw_noise,
+    make_plan,
+    seeds_mask,
+)
 from instructx2x.editing.report import make_report
 from instructx2x.editing.request import Region, Request, check_request, check_samples
 from instructx2x.editing.result import Guidance, Result
 from instructx2x.editing.samples import mean_and_spread
-from instructx2x.editing.verification import preferences, verify
-from instructx2x.errors import InputError
+from instructx2x.editing.verification import locate, preferences, verify
+from instructx2x.errors import AnatomyError, InputError
 from instructx2x.evaluation.judges import load_judge
 from instructx2x.imaging.geometry import Frame
 from instructx2x.imaging.radiograph import Radiograph
+from instructx2x.instructions import Edit
 from instructx2x.models import Backbone
 
 if TYPE_CHECKING:
@@ -170,10 +181,10 @@ class Study:
             raise InputError("several samples need noise of their own: leave noise out")
         with exact(self.editor.backbone):
             plan = make_plan(self, request, noise, relevance_noise)
-            image, latents = self._carry_out(request, plan, plan.draw, callback)
+            image, latents = self._carry_out(plan, plan.draw, callback)
             several = self._more(request, plan, image, count, callback) if count > 1 else {"samples": (image,)}
         with Clock(plan.seconds)("judging"):
-            verification = self._verify(request, several["samples"])
+            verification = self._verify(plan.decision.request, several["samples"])
         report = make_report(self, request, plan, image)
         report["verification"] = verification
         report["keep_patient"] = keep_patient
@@ -198,9 +209,9 @@ class Study:
         images, hits = [first], plan.maps.mask.astype(np.float32)
         for seed in range(request.seed + 1, request.seed + count):
             draw = draw_noise(self.editor.backbone, request, seed)
-            images.append(self._carry_out(request, plan, draw, callback)[0])
+            images.append(self._carry_out(plan, draw, callback)[0])
             with Clock(plan.seconds)("relevance"):
-                hits += make_maps(self, request, plan.view, plan.anatomy, draw.relevance_noise).mask
+                hits += seeds_mask(self, plan, request, draw.relevance_noise)
         mean, spread = mean_and_spread(images, plan.maps.mask)
         return {
             "samples": tuple(images),
@@ -217,19 +228,31 @@ class Study:
     def _verify(self, request: Request, samples: Sequence[Radiograph]) -> dict[str, Any]:
         """The verifier's word on the first sample, and of several the seed of the one that it prefers."""
         judge = load_judge("verifier")
-        after = judge([sample.display() for sample in samples])
-        told = verify(judge, request.edits, self._judged, after[0])
+        shown = [sample.display() for sample in samples]
+        after = judge(shown)
+        noise = (self.editor.backbone.calibration or {}).get("verifier_noise")
+        told = verify(judge, request.edits, self._judged, after[0], noise)
+        change = shown[0] - self.display
+        for entry, edit in zip(told["findings"], request.edits, strict=True):
+            midline = self.lungs.midline if self.lungs.plausible else 0.5
+            entry |= locate(edit, change, self._anatomy(edit) if change.any() else None, midline)
         if len(samples) > 1:
             preferred = preferences(judge, request.edits, self._judged, after)
             told["preferences"] = None if preferred is None else np.round(preferred, 4).tolist()
             told["preferred_seed"] = None if preferred is None else request.seed + int(np.argmax(preferred))
         return told
 
-    def _carry_out(
-        self, request: Request, plan: Plan, draw: Draw, callback: sampling.Callback | None
-    ) -> tuple[Radiograph, torch.Tensor]:
+    def _anatomy(self, edit: Edit) -> np.ndarray | None:
+        """(H, W) bool: where the finding of an edit can be in this patient; None for one without a place."""
+        try:
+            return pseudo_mask([edit], self.display, lungs=self.lungs).values > 0
+        except AnatomyError:
+            return None
+
+    def _carry_out(self, plan: Plan, draw: Draw, callback: sampling.Callback | None) -> tuple[Radiograph, torch.Tensor]:
         """Sample and composite: the edited radiograph and its final scaled latents."""
-        backbone, settings, view, maps = self.editor.backbone, request.settings, plan.view, plan.maps
+        request, view, maps = plan.decision.request, plan.view, plan.maps
+        backbone, settings = self.editor.backbone, request.settings
         is_official = settings.profile.official
         if not maps.mask.any() and not is_official:
             return self.radiograph, view.z0.cpu()

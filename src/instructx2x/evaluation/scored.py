@@ -9,23 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from instructx2x.editing.verification import direction
+from instructx2x.editing.verification import GOOD_AUC, direction, log_odds
 from instructx2x.evaluation.cases import Case
 from instructx2x.evaluation.panel import Panel
 
 TARGET, COPY = "real target", "copy of the input"
 
-# A judge's finding that reaches this area under the ROC curve within a view is told well enough to be held to.
-GOOD_AUC = 0.75
 # Fewer control edits tell no 95th percentile; fewer films with or without a finding tell no gap.
 MIN_CONTROLS, MIN_FILMS = 20, 5
-LIMIT = 1e-6  # probabilities are kept this far from 0 and 1, so that log-odds are finite
-
-
-def log_odds(probabilities: np.ndarray) -> np.ndarray:
-    """log(p / (1 - p)), float64, p kept within [LIMIT, 1 - LIMIT]."""
-    kept = np.clip(np.asarray(probabilities, np.float64), LIMIT, 1 - LIMIT)
-    return np.log(kept / (1 - kept))
 
 
 @dataclass(frozen=True, eq=False)

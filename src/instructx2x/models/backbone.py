@@ -254,6 +254,11 @@ def read_calibration(file: Path, train_timesteps: int = 1000) -> dict[str, Any] 
     what has another guidance than `text_guidance`, by operation and finding. Where `relevance.balance` is under the
     operation's `least_balance` the instruction is taken to hold already. `heals` is whether the model was trained to
     fill in what is blanked in its condition.
+
+    Two more are measured by benchmarks/reliability.py: `verifier_noise`, by operation and finding, how far the
+    verifier's log-odds move as asked under edits of other findings by this model (the 95th percentile, see
+    `editing.verification.verify`); and `reliability`, how many edits another judge found right:
+    `{"add": {"edema": {"moved": 9, "of": 15}}}`.
     """
     if not os.path.lexists(file):
         return None
@@ -274,6 +279,14 @@ def read_calibration(file: Path, train_timesteps: int = 1000) -> dict[str, Any] 
             raise ValueError("least_balance must be above 0 for each operation")
         if not isinstance(content.get("heals", False), bool):
             raise ValueError("heals must be true or false")
+        noise = [limit for of in content.get("verifier_noise", {}).values() for limit in of.values()]
+        if not all(0 <= _number(limit) for limit in noise):
+            raise ValueError("verifier_noise must be at least 0 for each finding")
+        counts = [count for of in content.get("reliability", {}).values() for count in of.values()]
+        if not all(type(n) is int for count in counts for n in (count["moved"], count["of"])):
+            raise ValueError("reliability needs whole numbers moved and of for each finding")
+        if not all(0 <= count["moved"] <= count["of"] and count["of"] for count in counts):
+            raise ValueError("reliability needs 0 <= moved <= of and of above 0 for each finding")
         guidance = [content.get(name, 1.0) for name in ("text_guidance", "image_guidance")]
         guidance += [scale for own in content.get("text_guidance_of", {}).values() for scale in own.values()]
         if not all(abs(_number(scale)) <= MAX_GUIDANCE for scale in guidance):
