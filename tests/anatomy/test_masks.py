@@ -1,5 +1,8 @@
 """`x2x masks`: binary masks for the official code, marks that are left out, and the sheet."""
 
+import gzip
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +13,7 @@ from instructx2x.anatomy.marks import read_marks
 from instructx2x.anatomy.official import MASK_NAMES, load_official_masks, overlap_masks, union_masks
 from instructx2x.anatomy.priors import load_priors, packaged_priors
 from instructx2x.anatomy.sheet import COLUMNS, GAP, PANEL, TITLE, mask_sheet
-from instructx2x.errors import AnatomyError
+from instructx2x.errors import AnatomyError, InputError
 from instructx2x.instructions import FINDINGS
 
 
@@ -113,3 +116,27 @@ def test_a_folder_shows_what_it_holds_and_says_what_it_lacks(tmp_path):
     assert any("cardiomegaly" in warning for warning in warnings)
     with pytest.raises(AnatomyError):
         mask_sheet(None, tmp_path / "missing")
+
+
+HOSTILE = {
+    "pipe": os.mkfifo,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "folder": lambda path: path.mkdir(),
+    "depth": lambda path: path.write_text("[" * 100_000),
+    "bomb": lambda path: path.write_bytes(gzip.compress(bytes(300_000_000), 1)),
+    "cut": lambda path: path.write_bytes(gzip.compress(b"[]")[:-3]),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("name", ["marks.csv", "marks.json", "marks.jsonl.gz"])
+def test_hostile_marks_are_refused_at_once(tmp_path, kind, name):
+    path = tmp_path / name
+    HOSTILE[kind](path)
+    with pytest.raises(InputError, match="marks"):
+        read_marks(path)
+    if kind in ("pipe", "device", "folder"):
+        with pytest.raises(InputError, match="marks"):
+            building.without([], path)
+        with pytest.raises(InputError, match="marks"):
+            building.only_pa([], path)

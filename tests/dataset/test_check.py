@@ -1,6 +1,7 @@
 """What is said of a built dataset: check finds every kind of damage, the card every count, the sheet what it shows."""
 
 import json
+import os
 import shutil
 import struct
 import zlib
@@ -143,6 +144,16 @@ def huge(data):
     return data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
 
 
+def pipe(name):
+    """Nobody writes into it, so whoever opens it as a file waits for ever."""
+
+    def damage(folder):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return damage
+
+
 DAMAGE = {
     "image gone": (lambda folder: first_image(folder).unlink(), "images are missing"),
     "image of the other folder gone": (lambda folder: first_image(folder, "current").unlink(), "images are missing"),
@@ -199,6 +210,9 @@ DAMAGE = {
     "instructions.csv gone": (gone("instructions.csv"), "instructions.csv cannot be read"),
     "instructions.csv altered": (in_file("instructions.csv", lambda text: text.replace("Add", "Remove", 1)), "rows of"),
     "instructions.csv cut": (in_file("instructions.csv", lambda text: text[:-30]), "rows of"),
+    "a pipe as rejects": (pipe("rejects.parquet"), "rejects.parquet cannot be read"),
+    "a pipe as test images": (pipe("test_images.txt"), "test_images.txt cannot be read"),
+    "a pipe as instructions.csv": (pipe("instructions.csv"), "instructions.csv cannot be read"),
     "instructions.csv no text": (
         lambda folder: (folder / "instructions.csv").write_bytes(b"\xff\x00"),
         "cannot be read",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -405,3 +406,19 @@ def test_no_rows(editor, tmp_path):
     with pytest.raises(InputError):
         table_rows(tmp_path / "nowhere.csv")
     assert batch.run_batch(editor, [], tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("name", ["manifest.jsonl", "seconds.jsonl", "sheet.png", "a/report.json"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.write_text("[" * 100_000)])
+def test_what_hostile_files_stand_in_the_folder_is_refused_or_a_failed_row(editor, table, tmp_path, name, make):
+    """Neither waited for nor taken for a defect, nor replaced."""
+    rows, out = table(f"image,instruction\na.png,{ADD}\n"), tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    make(out / name)
+    for overwrite in (False, True):
+        try:
+            (entry,) = batch.run_batch(editor, rows, out, overwrite=overwrite, **QUICK)
+            assert entry["status"] == "failed" and "defect" not in entry["reason"]
+        except OutputError as error:
+            assert name in str(error)
+        assert os.path.lexists(out / name)

@@ -1,5 +1,7 @@
 """A journal survives a kill, and takes no other file for its own."""
 
+import os
+
 import pytest
 
 from instructx2x.errors import OutputError
@@ -32,6 +34,7 @@ def test_a_journal_survives_a_kill_in_a_line(tmp_path):
         '"key"\n',
         '{"key": ["one"]}\n',
         "\xff\n",
+        '{"key": "settings", "a": ' + "[" * 100_000 + "\n",
     ],
 )
 def test_another_file_is_refused_and_left_as_it_is(tmp_path, content):
@@ -44,7 +47,8 @@ def test_another_file_is_refused_and_left_as_it_is(tmp_path, content):
 
 def test_a_place_that_cannot_be_used_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
-    for path in (tmp_path, tmp_path / "file" / "records.jsonl"):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", tmp_path / "file" / "records.jsonl"):
         with pytest.raises(OutputError, match=r"^[^\n]*cannot be used[^\n]*choose another folder$"):
             Journal(path, {})
 

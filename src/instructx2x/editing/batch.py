@@ -310,7 +310,7 @@ def _finished(manifest: Path) -> list[Entry]:
             entry = json.loads(line)
             if entry["status"] == "done" and {"row", "folder", "instruction", "seed"} <= set(entry):
                 entries.append(entry)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     return entries
 
@@ -335,7 +335,7 @@ def _is_lines_of(keys: set[str]) -> Callable[[Path], bool]:
             with path.open("rb") as file:
                 first = file.readline(1_000_000)
             return not first or keys <= set(json.loads(first))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return False
 
     return test

@@ -34,7 +34,7 @@ class Journal:
                 with open_regular(path) as file:
                     content = file.read()
         except InputError as error:
-            raise OutputError(f"{path} is no journal of this program: choose another folder") from error
+            raise OutputError(f"{path} cannot be used (no file): choose another folder") from error
         except OSError as error:
             raise OutputError(f"{path} cannot be used ({error.strerror}): choose another folder") from error
         whole = content[: content.rfind(b"\n") + 1]

@@ -61,6 +61,8 @@ def tokenizer(source: Path | None, size: int, limit: int) -> CLIPTokenizerFast:
     source = _installed() if source is None else source
     if not source.exists():
         raise ModelError(f"there is no tokenizer {source}")
+    if not source.is_dir() and not source.is_file():
+        raise ModelError(f"{source} is a pipe or device: name CLIP's {FILE} or a folder")
     loaded = _from_folder(source, limit) if source.is_dir() else _from_merges(source, limit)
     if len(loaded) != size:
         raise ModelError(
