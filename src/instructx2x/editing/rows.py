@@ -138,7 +138,7 @@ def _text(data: bytes, table: Path) -> str:
     except UnicodeDecodeError:
         text = "\0"
     # UTF-16 without its mark is text to UTF-8, with a zero beside every letter.
-    if "\0" in text:
+    if text.count("\0") * 4 >= len(text) > 0:
         raise InputError(f"{label(table)} is not UTF-8 text: save it as CSV UTF-8 with commas between cells")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
