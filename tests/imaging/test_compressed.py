@@ -247,6 +247,14 @@ def test_cut_short_is_refused(make_compressed, name):
 
 
 @pytest.mark.parametrize("name", LOSSLESS)
+def test_zeros_behind_a_codestream_are_no_damage(make_compressed, name):
+    syntax, encode = LOSSLESS[name]
+    pixels = smooth(12)
+    path = make_compressed(pixels, 12, syntax, encode(pixels, 12) + bytes(100))
+    np.testing.assert_array_equal(read(path).pixels, pixels)
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
 def test_another_image_than_the_header_names(make_compressed, name):
     syntax, encode = LOSSLESS[name]
     pixels = smooth(12)
