@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from first_light import held_out
+import polars as pl
 from markdown_tables import markdown, share
 
 from instructx2x.editing.verification import CANNOT_TELL, GOOD_AUC, MOVED, verify
@@ -41,13 +41,16 @@ NOISE = 2 / 255  # standard deviation, in brightness, of a film on which nothing
 RIGHT, OTHER, NOTHING = "right finding", "another finding", "nothing"
 
 
-def scores(data: Path, judge: Judge, count: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """(what was painted, "" for nothing, scores before, scores after) of one film each."""
+def scores(data: Path, judge: Judge, count: int, split: str = "val") -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """(what was painted, "" for nothing, scores before, scores after) of paintings on `count` normals of a split."""
     table = load_table(data)
+    normals = table.filter(
+        (pl.col("split") == split) & (pl.col("group") == "nih") & (pl.col("findings") == "No Finding")
+    )
     views = dict(zip(table["file"], table["view"], strict=True))
     known = traits(load_outlines(data))
     number = 0
-    for file in held_out(table, "nih", exactly="No Finding"):
+    for file in normals.unique("patient_id", keep="first", maintain_order=True)["file"]:
         clean = resize(read(data / file).display(), SIDE, SIDE)
         chest = find_chest(np.clip(clean, 0, 1))
         if chest is None:
