@@ -7,7 +7,7 @@ labels is removed. Both judges score each film before and after; what is scored 
 stopped run goes on. Prints a Markdown table of
 
 - the verifier's noise: the 95th percentile of how far its log-odds of a finding move under edits of other findings, or
-  where that is more, under other findings that are painted on normals of train patients, and taken away again;
+  where that is more, under other findings that are painted on more val normals, or taken away again;
 - reliability: how many edits moved the scorer, another judge, by more than its own noise
   (`evaluation.measures.moved_as_asked`), of those findings that it tells well.
 
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from markdown_tables import markdown
-from verdicts import scores
+from verdicts import SKIPPED, scores
 
 from instructx2x import Editor
 from instructx2x.editing.rows import Row
@@ -114,16 +114,16 @@ def noise(judged: Scored) -> dict[str, dict[str, float]]:
 def painted_noise(data: Path, films: int) -> dict[str, dict[str, float]]:
     """As `noise`, under other findings that are painted on normals, for a model may draw them as clearly."""
     judge = load_judge("verifier")
-    made = [one for one in scores(data, judge, films, split="train") if one[0]]
+    # Not on those that benchmarks/verdicts.py counts on.
+    made = [one for one in scores(data, judge, films, skip=SKIPPED) if one[0]]
+    # Painting moves a score up by what taking away moves it down.
     moved = np.stack([log_odds(after) - log_odds(before) for _, before, after in made])
     others = np.array([[painted != finding for finding in judge.findings] for painted, _, _ in made])
-    return {
-        operation: {
-            finding: round(max(0.0, float(np.percentile(way * moved[others[:, place], place], 95))), 3)
-            for place, finding in enumerate(judge.findings)
-        }
-        for operation, way in (("add", 1), ("remove", -1))
+    limits = {
+        finding: round(max(0.0, float(np.percentile(moved[others[:, place], place], 95))), 3)
+        for place, finding in enumerate(judge.findings)
     }
+    return {"add": limits, "remove": limits}
 
 
 def higher(one: Mapping[str, Mapping[str, float]], other: Mapping[str, Mapping[str, float]]) -> dict:
