@@ -6,7 +6,8 @@ Every edit is of one finding on an X-ray of a val patient: what is not there is 
 labels is removed. Both judges score each film before and after; what is scored is kept in OUT/scores.jsonl, so that a
 stopped run goes on. Prints a Markdown table of
 
-- the verifier's noise: the 95th percentile of how far its log-odds of a finding move under edits of other findings;
+- the verifier's noise: the 95th percentile of how far its log-odds of a finding move under edits of other findings, or
+  where that is more, under other findings that are painted on more val normals, or taken away again;
 - reliability: how many edits moved the scorer, another judge, by more than its own noise
   (`evaluation.measures.moved_as_asked`), of those findings that it tells well.
 
@@ -25,9 +26,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 from markdown_tables import markdown
+from verdicts import SKIPPED, scores
 
 from instructx2x import Editor
 from instructx2x.editing.rows import Row
+from instructx2x.editing.verification import log_odds
 from instructx2x.errors import InstructX2XError
 from instructx2x.evaluation import measures
 from instructx2x.evaluation.cases import Case
@@ -108,6 +111,29 @@ def noise(judged: Scored) -> dict[str, dict[str, float]]:
     }
 
 
+def painted_noise(data: Path, films: int) -> dict[str, dict[str, float]]:
+    """As `noise`, under other findings that are painted on normals, for a model may draw them as clearly."""
+    judge = load_judge("verifier")
+    # Not on those that benchmarks/verdicts.py counts on.
+    made = [one for one in scores(data, judge, films, skip=SKIPPED) if one[0]]
+    # Painting moves a score up by what taking away moves it down.
+    moved = np.stack([log_odds(after) - log_odds(before) for _, before, after in made])
+    others = np.array([[painted != finding for finding in judge.findings] for painted, _, _ in made])
+    limits = {
+        finding: round(max(0.0, float(np.percentile(moved[others[:, place], place], 95))), 3)
+        for place, finding in enumerate(judge.findings)
+    }
+    return {"add": limits, "remove": limits}
+
+
+def higher(one: Mapping[str, Mapping[str, float]], other: Mapping[str, Mapping[str, float]]) -> dict:
+    """Of two noises the higher one, for each finding that is in both."""
+    return {
+        operation: {finding: max(limit, other[operation][finding]) for finding, limit in limits.items()}
+        for operation, limits in one.items()
+    }
+
+
 def reliability(judged: Scored) -> dict[str, dict[str, dict[str, int]]]:
     """Operation -> finding -> {"moved", "of"}, of what can be judged, see `measures.moved_as_asked`."""
     (method,) = (method for method in judged.methods if method.name == MODEL)
@@ -138,7 +164,8 @@ def main() -> None:
         # The numbers that are measured here decide nothing about the edits, so that writing them spoils no journal.
         journal = Journal(options.out / "scores.jsonl", {"model": str(options.model), "roles": roles})
         answers = score(editor, options.data, cases, journal, roles)
-        limits, told = noise(scored(cases, answers, "verifier")), reliability(scored(cases, answers, "scorer"))
+        limits = higher(noise(scored(cases, answers, "verifier")), painted_noise(options.data, options.films))
+        told = reliability(scored(cases, answers, "scorer"))
         counted = {key: {f: " of ".join(map(str, c.values())) for f, c in of.items()} for key, of in told.items()}
         lines = [
             [operation, finding, f"{limit:.2f}", counted[operation].get(finding, "-")]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from instructx2x.editing import Editor, placing
-from instructx2x.editing.placing import CLEAR, PRESENT, side_of, unplaced
+from instructx2x.editing import Editor, placing, relevance
+from instructx2x.editing.placing import CLEAR, side_of, unplaced
 from instructx2x.instructions import parse
 
 QUICK = {"anatomy": "prior", "profile": "fast"}
@@ -34,7 +34,7 @@ def test_the_side_that_has_the_finding_is_the_one_with_the_clearly_higher_balanc
     for side, other in (("left", "right"), ("right", "left")):
         assert side_of({side: 1.01 * CLEAR * weak, other: weak}) == (side, True)
         near = {side: 0.99 * CLEAR * weak, other: weak}
-        assert side_of(near) == (None, weak >= PRESENT), "both have it, or nobody can tell"
+        assert side_of(near) == (None, weak >= CLEAR), "both have it, or nobody can tell"
 
 
 @pytest.fixture
@@ -61,11 +61,11 @@ def test_the_edit_is_carried_out_on_the_side_found(opened, monkeypatch):
 
 def test_both_sides_are_edited_with_a_warning_where_nobody_can_tell(opened, monkeypatch):
     monkeypatch.setattr(placing, "CLEAR", 1e9)
-    monkeypatch.setattr(placing, "PRESENT", 1e9)
     report = opened.guidance(REMOVE, **QUICK).report
     assert any("which side" in warning for warning in report["warnings"])
     assert report["instruction"]["given_to_model"] == REMOVE
-    monkeypatch.setattr(placing, "PRESENT", 0)
+    monkeypatch.undo()
+    monkeypatch.setattr(relevance, "balance", lambda *_: 5.0)
     assert not any("which side" in warning for warning in opened.guidance(REMOVE, **QUICK).report["warnings"])
 
 

@@ -94,23 +94,14 @@ def batch(
         from instructx2x.editing.batch import MANIFEST, run_batch
 
         editor = Editor.from_pretrained(model, device=device, dtype=dtype)
-    announced = False
     with progress("Editing rows") as advance:
-
-        def on_row(done: int, total: int) -> None:
-            nonlocal announced
-            if not announced:
-                announce(editor.backbone.calibration, [row.instruction for row in rows])
-            announced = True
-            advance(to=done, total=total)
-
         entries = run_batch(
             editor,
             rows,
             out,
             inputs=[images],
             overwrite=overwrite,
-            on_row=on_row,
+            on_row=lambda done, total: advance(to=done, total=total),
             profile=profile,
             anatomy=anatomy,
             samples=samples,
@@ -122,6 +113,7 @@ def batch(
             scheduler=scheduler,
             keep_patient=keep_patient,
         )
+    announce(editor.backbone.calibration, [row.instruction for row in rows])
     failed = sum(entry["status"] == "failed" for entry in entries)
     print(one_line(f"{out}: {len(entries) - failed} of {len(entries)} rows done; see sheet.png and {MANIFEST}"))
     print(NOTICE)
