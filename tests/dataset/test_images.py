@@ -304,7 +304,12 @@ sys.exit(len(prepare_images(jobs, Preparation(512), workers=2)))
 
 def run(sources, out):
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, sources, out], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", RUN, sources, out],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Shells start what runs in the background with Ctrl-C ignored, and children inherit it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

@@ -126,6 +126,7 @@ def test_processors_change_no_byte_of_the_bank(data, tmp_path, monkeypatch):
     assert bank(2) == alone
 
 
+@pytest.mark.ci
 def test_a_recipe_runs_to_a_model_that_edits(data, tmp_path, monkeypatch):
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(RECIPE)
