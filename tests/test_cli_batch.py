@@ -121,7 +121,9 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.ci)]
+)
 def test_a_stopped_batch_says_so_and_goes_on(run, images, tmp_path, tiny_model, number, code):
     out = tmp_path / "out"
     args = ["batch", images, "-i", ADD, "-o", out, "--model", tiny_model, *QUICK]

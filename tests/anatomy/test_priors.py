@@ -231,6 +231,7 @@ def test_placing_follows_the_lungs():
 
 
 @real_data
+@pytest.mark.ci
 @pytest.mark.real_data
 def test_the_packaged_priors_are_rebuilt_from_the_data(tmp_path):
     built, packaged = building.build_from_data(DATA), packaged_priors()

@@ -60,6 +60,7 @@ def report(folder):
     return {table["key"]: {row[0]: row[1:] for row in table["rows"]} for table in found["tables"]}, found
 
 
+@pytest.mark.ci
 def test_a_model_with_its_ablation_and_probes(evaluate, data, tiny_model):
     code, said, err = evaluate("out", "--model", tiny_model, "--ablation")
     assert (code, err) == (0, "") and said.rstrip().endswith(NOTICE) and "report.html" in said
@@ -110,6 +111,7 @@ def test_a_killed_run_goes_on_to_the_same_report(evaluate, data, tiny_model):
         assert one.replace("/whole", "/cut") == other
 
 
+@pytest.mark.ci
 def test_the_images_of_a_batch_score_as_the_models_own(evaluate, run, data, tiny_model):
     assert run("batch", data / "cases.csv", "-o", data / "batch", "--model", tiny_model)[0] == 0
     assert evaluate("one", "--model", tiny_model, "--methods", "default", "--no-probes")[0] == 0

@@ -318,6 +318,7 @@ def quick(tmp_path):
     return tmp_path / "quick.toml"
 
 
+@pytest.mark.ci
 def test_a_killed_run_ends_as_an_undisturbed_one(undisturbed, data, tiny_model, quick, tmp_path):
     work = tmp_path / "work"
     arguments = ["train", quick, "--data", data, "--work", work, "--start", tiny_model, "--device", "cpu"]

@@ -223,6 +223,7 @@ def test_missing_start_weights_end_in_one_line(tmp_path):
     assert "\n" not in str(refused.value) and "--start" in str(refused.value)
 
 
+@pytest.mark.ci
 def test_the_recipe_runs_and_an_interrupted_run_goes_on(tmp_path, make_chest):
     """The whole recipe on drawings, at a tiny size: measured on val alone, and written whole."""
     data = tmp_path / "data"

@@ -106,6 +106,7 @@ def test_what_is_missing_is_told(data, tmp_path):
         load_images(tmp_path, load_table(tmp_path), 64, tmp_path)
 
 
+@pytest.mark.ci
 def test_processors_change_no_byte_of_the_bank(data, tmp_path, monkeypatch):
     monkeypatch.setattr(pairs, "CHUNK", 4)
     table = load_table(data)
