@@ -6,7 +6,8 @@ import hashlib
 from pathlib import Path
 
 from instructx2x.anatomy.official import MASK_NAMES
-from instructx2x.errors import AnatomyError
+from instructx2x.errors import AnatomyError, InputError
+from instructx2x.files import digest
 
 
 def anatomy_digest(anatomy: str | Path) -> str:
@@ -29,9 +30,8 @@ def anatomy_digest(anatomy: str | Path) -> str:
     lines = []
     for file in files:
         try:
-            with file.open("rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise AnatomyError(f"{file} cannot be read: {error.strerror or error}") from error
+            content = digest(file)
+        except InputError as error:
+            raise AnatomyError(str(error)) from error
         lines.append(f"{content}  {file.name if path.is_dir() else ''}\n")
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -6,6 +6,10 @@ import contextlib
 import sys
 from typing import Any
 
+from instructx2x.results.folders import clean as one_line
+
+__all__ = ["one_line", "refuse", "stderr"]
+
 
 def stderr() -> Any:
     from rich.console import Console
@@ -17,8 +21,3 @@ def refuse(message: str, code: int) -> int:
     with contextlib.suppress(OSError):  # nobody reads it, or the disk that it goes to is full
         print(one_line(f"error: {message}"), file=sys.stderr)
     return code
-
-
-def one_line(text: str) -> str:
-    """One printable line: file names and libraries' messages may hold line breaks and terminal codes."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

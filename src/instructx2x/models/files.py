@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from instructx2x.errors import ModelError
+from instructx2x.errors import InputError, ModelError
+from instructx2x.files import digest as file_digest
 
 MAX_CONFIG = 1 << 20  # bytes; a published configuration has 2,000
 MAX_DEPTH = 8
@@ -61,10 +62,9 @@ def digest(folder: Path, files: Sequence[Path]) -> str:
     lines = []
     for file in sorted(set(files)):
         try:
-            with file.open("rb") as stream:
-                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise ModelError(f"{file} cannot be read: {error.strerror or error}") from error
+            sha256 = file_digest(file)
+        except InputError as error:
+            raise ModelError(str(error)) from error
         lines.append(f"{sha256}  {file.relative_to(folder).as_posix()}\n")
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
